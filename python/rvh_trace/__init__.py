@@ -1,0 +1,78 @@
+"""rvh_trace: distributed tracing for asyncio and ASGI services, at the cost of an empty `with` statement.
+
+    import rvh_trace
+    from rvh_trace import RvhTraceMiddleware, install_task_factory, span, trace
+
+    rvh_trace.init_tracing("shop")           # OTEL_* variables are honoured
+    app.add_middleware(RvhTraceMiddleware)   # one SERVER span a request
+
+    with span("checkout", {"cart.id": 7}) as checkout:
+        checkout.set_attribute("cart.size", 3)
+
+Importing it starts nothing: no thread, no event loop, no connection.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rvh_trace import _rvh_trace
+from rvh_trace._decorator_api import trace
+from rvh_trace._rvh_trace import (
+    Context,
+    Span,
+    SpanContext,
+    __version__,
+    current_span,
+    extract,
+    force_flush,
+    inject,
+    new_span,
+    shutdown,
+    span,
+    span_future,
+    stats,
+    use_context,
+)
+from rvh_trace.asgi import RvhTraceMiddleware
+from rvh_trace.errors import ConfigurationError, ExportError, ExportTimeout, RvhTraceError
+from rvh_trace.lifecycle import aflush, ashutdown, init_tracing
+from rvh_trace.tasks import install_task_factory, uninstall_task_factory
+
+__all__ = (
+    "ConfigurationError",
+    "Context",
+    "ExportError",
+    "ExportTimeout",
+    "RvhTraceError",
+    "RvhTraceMiddleware",
+    "Span",
+    "SpanContext",
+    "__version__",
+    "aflush",
+    "ashutdown",
+    "current_span",
+    "extract",
+    "force_flush",
+    "init_tracing",
+    "inject",
+    "install_task_factory",
+    "new_span",
+    "shutdown",
+    "span",
+    "span_future",
+    "stats",
+    "trace",
+    "uninstall_task_factory",
+    "use_context",
+)
+
+# Error messages, documentation tools and pickles name an object by where users import it from.
+for _name in __all__:
+    _object = globals()[_name]
+    if getattr(_object, "__module__", __name__) != __name__:
+        _object.__module__ = __name__
+
+# Ids must differ in every process, whether or not tracing was set up before the fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_rvh_trace.after_fork_in_child)

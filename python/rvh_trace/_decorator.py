@@ -1,0 +1,108 @@
+"""Functions in spans: what `@trace` and `@span(...)` make of sync, async and generator functions.
+
+A generator's span lasts from its first step to its end and is current only while its body runs, so it is never current
+in the code that iterates.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from rvh_trace._rvh_trace import use_context
+
+if TYPE_CHECKING:
+    from rvh_trace._rvh_trace import SpanTemplate
+
+
+def traced_function(function: Callable[..., Any], template: SpanTemplate) -> Callable[..., Any]:
+    """`function`, with a span of `template` around every call."""
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(traced_function(function.__func__, template))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportReturnType, reportUnknownVariableType]
+    if inspect.isasyncgenfunction(function):
+        wrapper = _async_generator(function, template)
+    elif inspect.isgeneratorfunction(function):
+        wrapper = _generator(function, template)
+    elif inspect.iscoroutinefunction(function):
+        wrapper = _coroutine(function, template)
+    else:
+        wrapper = _plain(function, template)
+    return functools.update_wrapper(wrapper, function)
+
+
+def _plain(function: Callable[..., Any], template: SpanTemplate) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with template.span():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _coroutine(function: Callable[..., Any], template: SpanTemplate) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with template.span():
+            return await function(*args, **kwargs)
+
+    return call
+
+
+def _generator(function: Callable[..., Generator[Any, Any, Any]], template: SpanTemplate) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        body = function(*args, **kwargs)
+        span = template.start()
+        step: Callable[[], Any] = functools.partial(next, body)
+        try:
+            while True:
+                with use_context(span):
+                    try:
+                        item = step()
+                    except StopIteration as stop:
+                        span.finish(None)
+                        return stop.value
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with use_context(span):
+                        body.close()
+                    raise
+                except BaseException as error:
+                    step = functools.partial(body.throw, error)
+                else:
+                    step = functools.partial(body.send, sent)
+        except BaseException as error:
+            span.finish(error)
+            raise
+
+    return call
+
+
+def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], template: SpanTemplate) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        body = function(*args, **kwargs)
+        span = template.start()
+        step: Callable[[], Any] = functools.partial(anext, body)
+        try:
+            while True:
+                with use_context(span):
+                    try:
+                        item = await step()
+                    except StopAsyncIteration:
+                        span.finish(None)
+                        return
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with use_context(span):
+                        await body.aclose()
+                    raise
+                except BaseException as error:
+                    step = functools.partial(body.athrow, error)
+                else:
+                    step = functools.partial(body.asend, sent)
+        except BaseException as error:
+            span.finish(error)
+            raise
+
+    return call

@@ -1,0 +1,60 @@
+"""`@trace`: a span around every call of a function."""
+
+from __future__ import annotations
+
+from rvh_trace._rvh_trace import span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import ParamSpec, TypeVar, overload
+
+    from rvh_trace._rvh_trace import AttributeValue, SpanKind
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    @overload
+    def trace(function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def trace(
+        name: str | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        /,
+        *,
+        kind: SpanKind | None = None,
+        **attrs: AttributeValue,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def trace(name=None, attributes=None, /, *, kind=None, **attrs):  # pyright: ignore[reportInconsistentOverload, reportMissingParameterType, reportUnknownParameterType]
+    """Puts a span around every call of a function, coroutine function, generator or async generator function.
+
+    The span is named after the function, `Shop.price`, unless a name is given. A generator's span lasts from its first
+    step to its end and is current only while its body runs.
+
+    Args:
+        name: The span's name; the function's qualified name by default.
+        attributes: Attributes of every span.
+        kind: `internal` (default), `server`, `client`, `producer` or `consumer`.
+        attrs: More attributes.
+
+    Returns:
+        The wrapped function, of the same kind, with the same signature.
+
+    Example:
+        >>> @trace
+        ... def price(item):
+        ...     return 3 * item
+        >>> price(2)
+        6
+        >>> @trace("load", {"db.system.name": "sqlite"}, kind="client")
+        ... async def load(key): ...
+    """
+    if callable(name) or isinstance(name, classmethod):
+        return span(name.__qualname__)(name)
+
+    def decorate(function):  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
+        return span(name or function.__qualname__, attributes, kind=kind, **attrs)(function)
+
+    return decorate

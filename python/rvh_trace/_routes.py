@@ -1,0 +1,83 @@
+"""The route that Starlette or FastAPI dispatched a request to. Imported with the first request that has one.
+
+Read after dispatch from what the framework left in the scope, never by matching the path a second time: what was
+dispatched is what is reported, and a framework's next release cannot make it raise into the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def route_template(scope: Mapping[str, Any], root_path: str | None) -> str | None:
+    """The full template, `/shops/{shop}/items/{item}`: application root, mounts and the route itself.
+
+    Args:
+        scope: The scope after dispatch.
+        root_path: `root_path` as the server gave it; mounts have lengthened the one in the scope.
+
+    Returns:
+        The template, or None when no route was matched or a part of the prefix has no template.
+    """
+    path = _path_in_its_application(scope)
+    if path is None:
+        return None
+    root_path = root_path or ""
+    mounted_at: str = scope.get("root_path") or ""
+    if mounted_at != root_path:
+        mounts = _mount_templates(scope, mounted_at.removeprefix(root_path))
+        if mounts is None:
+            return None
+        path = mounts + path
+    return root_path.rstrip("/") + path
+
+
+def _path_in_its_application(scope: Mapping[str, Any]) -> str | None:
+    route = scope.get("route")
+    if route is None:
+        # FastAPI leaves no route for a plain Starlette route, only its endpoint.
+        return _path_of_endpoint(scope)
+    # A FastAPI router that was included with a prefix keeps its routes as they are; the prefixed path is beside it.
+    effective = (scope.get("fastapi") or {}).get("effective_route_context")
+    if effective is not None and getattr(effective, "original_route", None) is route:
+        return getattr(effective, "path_format", None) or _template(route)
+    return _template(route)
+
+
+def _template(route: object) -> str | None:
+    template = getattr(route, "path_format", None) or getattr(route, "path", None)
+    return template if isinstance(template, str) else None
+
+
+def _path_of_endpoint(scope: Mapping[str, Any]) -> str | None:
+    endpoint = scope.get("endpoint")
+    found = [route for route in _routes(scope.get("router")) if getattr(route, "endpoint", None) is endpoint]
+    return _template(found[0]) if endpoint is not None and len(found) == 1 else None
+
+
+def _mount_templates(scope: Mapping[str, Any], mounted_at: str) -> str | None:
+    """The templates of the mounts that make up `mounted_at`, `/shops/{shop}` for `/shops/acme`."""
+    templates, routes = "", _routes(scope.get("router"))
+    while mounted_at:
+        for route in routes:
+            # A mount's own pattern ends in `/{path:path}`, so the rest of the path is a group of the match.
+            template, pattern = _template(route), getattr(route, "path_regex", None)
+            if template is None or pattern is None or not template.endswith("/{path}"):
+                continue
+            match = pattern.match(mounted_at + "/")
+            if match is None:
+                continue
+            templates += template.removesuffix("/{path}")
+            rest = match.group("path").rstrip("/")
+            mounted_at = f"/{rest}" if rest else ""
+            routes = _routes(route)
+            break
+        else:
+            return None
+    return templates
+
+
+def _routes(owner: object) -> Iterable[object]:
+    routes = getattr(owner, "routes", None)
+    return routes if isinstance(routes, list | tuple) else ()

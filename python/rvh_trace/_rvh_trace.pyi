@@ -1,0 +1,463 @@
+"""The native module. Import from `rvh_trace`; what stands only here is for the package itself."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
+
+import asyncio
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+__version__: Final[str]
+
+_Scalar: TypeAlias = str | bool | int | float | bytes
+AttributeValue: TypeAlias = _Scalar | Sequence[_Scalar] | object
+"""What an attribute may be: str, bool, int, float, bytes, or a list or tuple of them. Anything else is recorded as its `str()`, and so is an integer beyond 64 bits."""
+
+SpanKind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
+"""The role of a span. Source: OpenTelemetry specification, "SpanKind"."""
+
+SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
+"""The status of a span. Source: OpenTelemetry specification, "Set Status"."""
+
+Carrier: TypeAlias = Mapping[str, Any] | Iterable[tuple[bytes, bytes]]
+"""Headers to read: a mapping of strings, or `(name, value)` byte pairs as in an ASGI scope."""
+
+MutableCarrier: TypeAlias = MutableMapping[str, str] | list[tuple[bytes, bytes]]
+"""Headers to write: a mutable mapping of strings, or a list of `(name, value)` byte pairs."""
+
+@final
+class SpanContext:
+    """What identifies a span to others. Read-only; compares by value.
+
+    Source: OpenTelemetry specification, "SpanContext"; W3C Trace Context.
+
+    Example:
+        >>> import rvh_trace
+        >>> headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        >>> rvh_trace.extract(headers).span_context.trace_id
+        '0af7651916cd43dd8448eb211c80319c'
+    """
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hexadecimal digits; all zero when invalid."""
+    @property
+    def span_id(self) -> str:
+        """16 lower-case hexadecimal digits; all zero when invalid."""
+    @property
+    def trace_flags(self) -> int:
+        """The W3C flags byte: bit 0 sampled, bit 1 random trace id."""
+    @property
+    def trace_state(self) -> str:
+        """The `tracestate` header; empty when there is none."""
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the sampled bit is set."""
+    @property
+    def is_remote(self) -> bool:
+        """Whether it came from another process."""
+    @property
+    def is_valid(self) -> bool:
+        """Whether both ids are valid."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+
+@final
+class Context:
+    """What `extract` read from headers: a span context and baggage. Read-only.
+
+    Source: W3C Trace Context; W3C Baggage.
+
+    Example:
+        >>> import rvh_trace
+        >>> rvh_trace.extract({"baggage": "tenant=acme"}).baggage
+        {'tenant': 'acme'}
+    """
+
+    @property
+    def span_context(self) -> SpanContext:
+        """The remote parent; invalid when the headers have none."""
+    @property
+    def baggage(self) -> dict[str, str]:
+        """The baggage members, decoded. A copy."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+class Span:
+    """A span. Made by `span`, `new_span` and `current_span`, never by calling the class.
+
+    None of its methods raises: what cannot be recorded is counted in `rvh_trace.stats()` and said once. On a span that
+    is not recorded (not sampled, ended, or tracing is off) they do nothing.
+
+    An exception that leaves the span is recorded and goes on untouched: the status becomes Error with the exception's
+    message, `error.type` its class, and an `exception` event carries type, message and stack trace, one more for each
+    member of an exception group. `asyncio.CancelledError` is not an error: it sets `rvh_trace.outcome` to `cancelled`.
+
+    Source: OpenTelemetry specification, "Span operations"; semantic conventions, "Exceptions on spans".
+
+    Example:
+        >>> from rvh_trace import span
+        >>> with span("checkout", {"cart.id": 7}) as checkout:
+        ...     checkout.set_attribute("cart.size", 3)
+        ...     checkout.add_event("paid", {"amount": 12.5})
+    """
+
+    @property
+    def context(self) -> SpanContext:
+        """What identifies it to others; invalid before it has started."""
+    @property
+    def is_recording(self) -> bool:
+        """Whether what is set on it will be exported."""
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Sets an attribute; one with the same key is replaced.
+
+        Args:
+            key: A name, best one of the semantic conventions.
+            value: See `AttributeValue`.
+        """
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Sets several attributes."""
+    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None, *, unix_ns: int | None = None) -> None:
+        """Adds an event.
+
+        Args:
+            name: What happened.
+            attributes: Its details.
+            unix_ns: When, in nanoseconds since the Unix epoch; now by default.
+        """
+    def add_link(self, context: SpanContext | Span | Context, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        """Links a span of this or another trace."""
+    def set_status(self, status: SpanStatus, description: str | None = None) -> None:
+        """Sets the status. `ok` is final, `unset` is ignored, and only `error` keeps a description."""
+    def record_exception(self, exception: BaseException) -> None:
+        """Adds the `exception` event of an exception that was handled inside. The status stays."""
+    def update_name(self, name: str) -> None:
+        """Replaces the name."""
+    def end(self, end_unix_ns: int | None = None) -> None:
+        """Ends the span; later calls do nothing. Its scope, if it has one, stays open.
+
+        Args:
+            end_unix_ns: When, in nanoseconds since the Unix epoch; now by default.
+        """
+    def finish(self, error: BaseException | None = None, /) -> None:
+        """Ends the span as leaving its scope would: with `error` recorded, or as cancelled."""
+    def run(self, awaitable: Awaitable[_R]) -> Coroutine[Any, Any, _R]:
+        """Awaits `awaitable` inside the span: it starts with the first step and ends with the outcome.
+
+        Args:
+            awaitable: What to await, for example a called coroutine function.
+
+        Returns:
+            A coroutine with the result of `awaitable`; await it once.
+
+        Raises:
+            TypeError: `awaitable` is not awaitable.
+
+        Example:
+            >>> import asyncio
+            >>> from rvh_trace import span
+            >>> asyncio.run(span("load").run(asyncio.sleep(0, "row")))
+            'row'
+        """
+    def activate(self) -> UseContext:
+        """Makes the span current for a `with` block that does not end it."""
+    def __enter__(self) -> Self: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Literal[False]: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Awaitable[None]: ...
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Decorates a function: every call gets a new span of this name and these attributes."""
+
+def span(
+    name: str,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    /,
+    *,
+    kind: SpanKind | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    **attrs: AttributeValue,
+) -> Span:
+    """A span to use with `with`, `async with`, as a decorator, or with `.run(awaitable)`.
+
+    It starts when it is entered, as a child of the span that is current there, and is current until it is left.
+
+    Args:
+        name: What the operation is; few different values.
+        attributes: Attributes from the start, so that samplers see them.
+        kind: `internal` by default.
+        links: Other spans that led to this one, each alone or with attributes.
+        attrs: More attributes, for names that are Python identifiers.
+
+    Example:
+        >>> from rvh_trace import span
+        >>> with span("checkout", {"cart.id": 7}):
+        ...     pass
+        >>> @span("price", kind="client")
+        ... def price(item): ...
+
+    Source: OpenTelemetry specification, "Span Creation".
+    """
+
+def new_span(
+    name: str,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    /,
+    *,
+    kind: SpanKind | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    start_unix_ns: int | None = None,
+    **attrs: AttributeValue,
+) -> Span:
+    """Starts a span that is not current and is ended by hand, as a child of the span that is current here.
+
+    Args:
+        name: What the operation is.
+        attributes: Attributes from the start.
+        kind: `internal` by default.
+        links: Other spans that led to this one.
+        start_unix_ns: When it started, in nanoseconds since the Unix epoch; now by default.
+        attrs: More attributes.
+
+    Example:
+        >>> from rvh_trace import new_span
+        >>> upload = new_span("upload")
+        >>> with upload.activate():
+        ...     pass
+        >>> upload.end()
+    """
+
+def current_span() -> Span:
+    """The span that is current here; one that records nothing and has an invalid context when there is none.
+
+    Example:
+        >>> from rvh_trace import current_span
+        >>> current_span().set_attribute("user.id", 7)
+    """
+
+def span_future(
+    name: str,
+    awaitable: Awaitable[_R],
+    attributes: Mapping[str, AttributeValue] | None = None,
+    /,
+    *,
+    kind: SpanKind | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    **attrs: AttributeValue,
+) -> asyncio.Future[_R]:
+    """A Rust future, made awaitable, that awaits `awaitable` inside a span.
+
+    The awaitable runs as a task of its own on the running loop, with the caller's context and the span current in it.
+    Result, exception and cancellation pass both ways. For work that lives in Rust: the way through Tokio costs about
+    100 us, so use `span(name).run(awaitable)` for the rest. The first call starts Tokio's threads.
+
+    Raises:
+        RuntimeError: No event loop is running, or Tokio was started before this process was forked.
+
+    Example:
+        >>> import asyncio
+        >>> from rvh_trace import span_future
+        >>> async def main():
+        ...     return await span_future("load", asyncio.sleep(0, "row"))
+        >>> asyncio.run(main())
+        'row'
+    """
+
+def inject(carrier: MutableCarrier, context: Context | SpanContext | Span | None = None) -> None:
+    """Writes the current context (`traceparent`, `tracestate`, `baggage`) into headers to send.
+
+    Args:
+        carrier: Headers to write to.
+        context: What to write instead of what is current.
+
+    Example:
+        >>> from rvh_trace import inject
+        >>> headers = {}
+        >>> inject(headers)
+
+    Source: W3C Trace Context, W3C Baggage.
+    """
+
+def extract(carrier: Carrier) -> Context:
+    """Reads a context from headers that came in. Never raises: what is malformed is not there.
+
+    Args:
+        carrier: Headers to read; names in any case.
+
+    Example:
+        >>> from rvh_trace import extract
+        >>> extract([(b"traceparent", b"nonsense")]).span_context.is_valid
+        False
+
+    Source: W3C Trace Context, W3C Baggage.
+    """
+
+def use_context(context: Context | SpanContext | Span | None) -> UseContext:
+    """Makes a context current for a `with` block: spans that start inside are children of it.
+
+    Args:
+        context: What `extract` gave, a span (it is not ended), or None for a new root.
+
+    Example:
+        >>> from rvh_trace import extract, span, use_context
+        >>> with use_context(extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})):
+        ...     with span("handle message", kind="consumer"):
+        ...         pass
+    """
+
+@final
+class UseContext:
+    """What `use_context` returns: a context manager."""
+
+    @property
+    def span_context(self) -> SpanContext:
+        """The span context that it makes current."""
+    def __enter__(self) -> Span: ...
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Literal[False]: ...
+
+class _Dropped(TypedDict):
+    queue_full: int
+    rejected: int
+    failed: int
+    exit: int
+
+class _Stats(TypedDict):
+    ended: int
+    not_sampled: int
+    pending: int
+    exported: int
+    dropped: _Dropped
+    retries: int
+    exported_bytes: int
+    swallowed_errors: int
+    last_error: str | None
+
+def stats() -> _Stats:
+    """What this process has counted, in spans unless a name says otherwise. `ended` is always exported + dropped + pending.
+
+    Returns:
+        `ended`: recorded spans that ended. `not_sampled`: spans that were not recorded. `pending`: queued or on their way.
+        `exported`: taken by every destination. `dropped`, by reason: `queue_full`, `rejected` by a destination, `failed` to be
+        sent in the export timeout, lost at `exit`. `retries`: repeated attempts. `exported_bytes`: bytes of the requests, before compression.
+        `swallowed_errors`: errors that were kept from user code. `last_error`: the last export error, or None.
+
+    Example:
+        >>> from rvh_trace import stats
+        >>> stats()["dropped"]["queue_full"]
+        0
+    """
+
+def force_flush(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
+    """Sends every span that ended before the call, and waits. Releases the GIL; in a coroutine use `aflush`.
+
+    Args:
+        timeout_ms: Longest wait in milliseconds.
+        check: Raise instead of returning False.
+
+    Returns:
+        Whether everything was delivered.
+
+    Raises:
+        ConfigurationError: `timeout_ms` is no duration.
+        ExportTimeout: With `check`: the deadline passed.
+        ExportError: With `check`: spans were lost.
+
+    Example:
+        >>> from rvh_trace import force_flush
+        >>> force_flush(timeout_ms=2_000)
+        True
+
+    Source: OpenTelemetry specification, "ForceFlush".
+    """
+
+def shutdown(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
+    """Sends what is left, waits, and stops. Spans that end later are dropped and counted. In a coroutine use `ashutdown`.
+
+    At exit of the interpreter this happens by itself, with at most five seconds.
+
+    Args:
+        timeout_ms: Longest wait in milliseconds.
+        check: Raise instead of returning False.
+
+    Returns:
+        Whether everything was delivered.
+
+    Raises:
+        ConfigurationError: `timeout_ms` is no duration.
+        ExportTimeout: With `check`: the deadline passed.
+        ExportError: With `check`: spans were lost.
+
+    Example:
+        >>> from rvh_trace import shutdown
+        >>> shutdown(timeout_ms=2_000)
+        True
+
+    Source: OpenTelemetry specification, "Shutdown".
+    """
+
+# What the package itself uses.
+
+def init_tracing(**kwargs: Any) -> None: ...
+def at_exit() -> None: ...
+def after_fork_in_child() -> None: ...
+def decode_spans(request: bytes) -> list[dict[str, Any]]:
+    """The spans of an encoded `ExportTraceServiceRequest` as dicts. Raises ValueError for other bytes."""
+
+def render_waterfall(requests: Sequence[bytes], *, width: int | None = None, color: bool = False) -> str:
+    """The traces in encoded `ExportTraceServiceRequest` messages as a text that a person can read.
+
+    Args:
+        requests: The messages; a trace may be spread over several, and over several services.
+        width: Columns of the text.
+        color: Use terminal colours.
+
+    Raises:
+        ValueError: The bytes are no such message.
+    """
+
+@final
+class SpanTemplate:
+    def span(self) -> Span: ...
+    def start(self) -> Span: ...
+
+@final
+class SpanCoroutine(Coroutine[Any, Any, Any]):
+    def send(self, value: Any) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...  # type: ignore[override]
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def __getattr__(self, name: str) -> Any: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...  # type: ignore[override]
+
+@final
+class TaskFactory:
+    def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
+    @property
+    def inner(self) -> Callable[..., Any] | None: ...
+    def disable(self) -> None: ...
+    def create_task(self, event_loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _R], /, **kwargs: Any) -> asyncio.Task[_R]: ...
+
+@final
+class ServerSpan(Span):
+    def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    def finish(self, error: BaseException | None = None, /) -> None: ...
+
+@final
+class ServerInstrumentation:
+    def __new__(cls) -> Self: ...
+    def start(self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> ServerSpan | None: ...
+
+@final
+class MemoryTracer:
+    def __new__(cls, *, sampler: str | None = None, sampler_ratio: float | None = None) -> Self: ...
+    def install(self) -> None: ...
+    def uninstall(self) -> None: ...
+    def take(self) -> list[bytes]: ...

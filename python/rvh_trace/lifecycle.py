@@ -1,0 +1,174 @@
+"""Set-up and the awaitable flushes. Nothing here starts a thread or imports asyncio before it is called."""
+
+from __future__ import annotations
+
+from rvh_trace import _rvh_trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
+    from typing import Literal
+
+    from rvh_trace._rvh_trace import AttributeValue
+
+_exit_registered = False
+
+
+def init_tracing(
+    service_name: str | None = None,
+    *,
+    endpoint: str | None = None,
+    protocol: Literal["http/protobuf", "grpc"] | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_ms: float | None = None,
+    compression: Literal["gzip", "none"] | None = None,
+    insecure: bool | None = None,
+    certificate: str | PathLike[str] | None = None,
+    client_certificate: str | PathLike[str] | None = None,
+    client_key: str | PathLike[str] | None = None,
+    exporter: str | Sequence[str] | None = None,
+    sampler: str | None = None,
+    sampler_ratio: float | None = None,
+    propagators: str | Sequence[str] | None = None,
+    resource_attributes: Mapping[str, AttributeValue] | None = None,
+    schedule_delay_ms: float | None = None,
+    max_queue_size: int | None = None,
+    max_queue_bytes: int | None = None,
+    max_export_batch_size: int | None = None,
+    export_timeout_ms: float | None = None,
+    attribute_count_limit: int | None = None,
+    attribute_value_length_limit: int | None = None,
+    event_count_limit: int | None = None,
+    link_count_limit: int | None = None,
+    event_attribute_count_limit: int | None = None,
+    link_attribute_count_limit: int | None = None,
+) -> None:
+    """Sets tracing up for this process. Call it once, where the process starts.
+
+    Every argument has an `OTEL_*` variable that is used when the argument is absent; see the OpenTelemetry
+    specification, "Environment Variable Specification". With neither an endpoint nor an exporter, spans carry context
+    to other services and nothing is sent. The exporter thread starts with the first span. A second call with the same
+    arguments does nothing; with others it says so and changes nothing.
+
+    Args:
+        service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
+        endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces` is appended for http.
+            `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (used as it is), `OTEL_EXPORTER_OTLP_ENDPOINT`.
+        protocol: `http/protobuf` (default) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`.
+        headers: Sent with every export, for example an API key. `OTEL_EXPORTER_OTLP_HEADERS`.
+        timeout_ms: Milliseconds for one attempt to export; 10,000. `OTEL_EXPORTER_OTLP_TIMEOUT`.
+        compression: `gzip` or `none` (default). `OTEL_EXPORTER_OTLP_COMPRESSION`.
+        insecure: For grpc endpoints without a scheme: plain text instead of TLS. `OTEL_EXPORTER_OTLP_INSECURE`.
+        certificate: PEM file of the CA to trust. `OTEL_EXPORTER_OTLP_CERTIFICATE`.
+        client_certificate: PEM file of the client's certificate. `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.
+        client_key: PEM file of the client's key. `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+        exporter: `otlp`, `console`, `none`, or several. `OTEL_TRACES_EXPORTER`.
+        sampler: `always_on`, `always_off`, `traceidratio`, `parentbased_always_on` (default), `parentbased_always_off`
+            or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
+        sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.
+            `OTEL_TRACES_SAMPLER_ARG`.
+        propagators: `tracecontext` and `baggage` (both by default), or `none`. `OTEL_PROPAGATORS`.
+        resource_attributes: What describes this process, beside what is detected. `OTEL_RESOURCE_ATTRIBUTES`.
+        schedule_delay_ms: Longest wait of a finished span; 5,000. `OTEL_BSP_SCHEDULE_DELAY`.
+        max_queue_size: Spans that may wait; bounded by `max_queue_bytes` alone by default. `OTEL_BSP_MAX_QUEUE_SIZE`.
+        max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
+        max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+        export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
+        attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
+        attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
+        event_count_limit: Events of a span; 128. `OTEL_SPAN_EVENT_COUNT_LIMIT`.
+        link_count_limit: Links of a span; 128. `OTEL_SPAN_LINK_COUNT_LIMIT`.
+        event_attribute_count_limit: Attributes of an event; 128. `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`.
+        link_attribute_count_limit: Attributes of a link; 128. `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT`.
+
+    Raises:
+        ConfigurationError: An argument has a wrong type or an impossible value; the message names it and says what
+            would be right. A wrong environment variable is a warning instead, and its default is used.
+
+    Example:
+        >>> init_tracing("shop", exporter="none")
+    """
+    arguments = {name: value for name, value in locals().items() if value is not None}
+    _rvh_trace.init_tracing(**arguments)
+    global _exit_registered
+    if not _exit_registered:
+        import atexit
+
+        atexit.register(_rvh_trace.at_exit)
+        _exit_registered = True
+
+
+async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
+    """`force_flush` without blocking the event loop.
+
+    Args:
+        timeout_ms: Longest wait in milliseconds.
+        check: Raise instead of returning False.
+
+    Returns:
+        Whether everything that ended before the call was delivered.
+
+    Raises:
+        ExportTimeout: With `check`: the deadline passed.
+        ExportError: With `check`: spans were lost.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(aflush(timeout_ms=2_000))
+        True
+    """
+    return await _in_thread(lambda: _rvh_trace.force_flush(timeout_ms, check=check))
+
+
+async def ashutdown(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
+    """`shutdown` without blocking the event loop.
+
+    Args:
+        timeout_ms: Longest wait in milliseconds.
+        check: Raise instead of returning False.
+
+    Returns:
+        Whether everything was delivered.
+
+    Raises:
+        ExportTimeout: With `check`: the deadline passed.
+        ExportError: With `check`: spans were lost.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(ashutdown(timeout_ms=2_000))
+        True
+    """
+    return await _in_thread(lambda: _rvh_trace.shutdown(timeout_ms, check=check))
+
+
+async def _in_thread(call: Callable[[], bool]) -> bool:
+    """`call` in a thread of its own: the loop's default executor may be full of the application's work."""
+    import asyncio
+    import threading
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def resolve(result: bool, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, error = False, None
+        try:
+            result = call()
+        except BaseException as raised:
+            error = raised
+        try:
+            loop.call_soon_threadsafe(resolve, result, error)
+        except RuntimeError:
+            pass  # The loop was closed under the flush: nobody waits any more.
+
+    threading.Thread(target=run, name="rvh-trace-flush", daemon=True).start()
+    return await done

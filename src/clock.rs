@@ -1,0 +1,101 @@
+//! Time for spans: Unix nanoseconds whose differences are monotonic.
+//!
+//! One clock read a reading (22 ns). A reading is the monotonic clock plus the offset to Unix time, measured again at most
+//! once a second so that wall-clock corrections show up in new spans. A span ends with the offset it started with: its
+//! duration is never negative and never contains a clock step.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a measured offset serves.
+const RESYNC_NS: u64 = 1_000_000_000;
+
+static ANCHOR: OnceLock<Instant> = OnceLock::new();
+/// Unix time at the anchor; 0 before the first reading. Relaxed: any recent value is right.
+static OFFSET_NS: AtomicU64 = AtomicU64::new(0);
+/// Monotonic time of the last measurement.
+static SYNCED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// A start: when, and what turns later readings of the monotonic clock into Unix time.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    unix_ns: u64,
+    offset_ns: u64,
+}
+
+impl Start {
+    /// The current time.
+    #[inline]
+    pub fn now() -> Self {
+        let now = monotonic_ns();
+        let offset_ns = if now - SYNCED_NS.load(Ordering::Relaxed).min(now) < RESYNC_NS {
+            match OFFSET_NS.load(Ordering::Relaxed) {
+                0 => measure_offset(),
+                offset => offset,
+            }
+        } else {
+            measure_offset()
+        };
+        Self {
+            unix_ns: now + offset_ns,
+            offset_ns,
+        }
+    }
+
+    /// A start that the caller gives, in nanoseconds since the Unix epoch.
+    pub fn at(unix_ns: u64) -> Self {
+        Self {
+            unix_ns,
+            ..Self::now()
+        }
+    }
+
+    /// When it started, in nanoseconds since the Unix epoch.
+    #[inline]
+    pub const fn unix_ns(self) -> u64 {
+        self.unix_ns
+    }
+
+    /// The current time on this start's own clock, in nanoseconds since the Unix epoch.
+    #[inline]
+    pub fn later_unix_ns(self) -> u64 {
+        monotonic_ns() + self.offset_ns
+    }
+}
+
+#[inline]
+fn monotonic_ns() -> u64 {
+    // 64 bits of nanoseconds last 584 years.
+    ANCHOR.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+#[cold]
+fn measure_offset() -> u64 {
+    let unix_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64);
+    let now = monotonic_ns();
+    let offset = unix_ns.saturating_sub(now).max(1);
+    OFFSET_NS.store(offset, Ordering::Relaxed);
+    SYNCED_NS.store(now, Ordering::Relaxed);
+    offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_unix_time_and_later_never_goes_back() {
+        let start = Start::now();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        assert!(start.unix_ns().abs_diff(wall) < 5_000_000_000);
+        let mut last = start.unix_ns();
+        for _ in 0..10_000 {
+            let now = start.later_unix_ns();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The keyword arguments of `init_tracing`, as the core takes them.
+
+use std::path::PathBuf;
+
+use crate::resource::ResourceValue;
+
+/// What a program says in code. Everything may be left out; the field names are the argument names that errors use.
+///
+/// Numbers are signed and unchecked, so that [`Config::load`](super::Config::load) can say what is wrong with them.
+#[derive(Clone, Default, PartialEq)]
+pub struct Arguments {
+    /// Records and exports nothing; context is still propagated. `OTEL_SDK_DISABLED`
+    pub disabled: Option<bool>,
+    /// `service.name`; wins over the resource attribute of that name. `OTEL_SERVICE_NAME`
+    pub service_name: Option<String>,
+    /// Further attributes of the resource. `OTEL_RESOURCE_ATTRIBUTES`
+    pub resource_attributes: Vec<(String, ResourceValue)>,
+    /// What the host language's runtime knows of itself, such as `process.runtime.*`; yields to every other source.
+    pub runtime_attributes: Vec<(String, ResourceValue)>,
+    /// `telemetry.sdk.language`; `rust` unless a binding says otherwise.
+    pub sdk_language: Option<String>,
+
+    /// `otlp`, `console`, or `none` alone. `OTEL_TRACES_EXPORTER`
+    pub exporter: Option<Vec<String>>,
+    /// Where OTLP goes. With HTTP a base URL: `/v1/traces` is appended unless its path ends so.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`
+    pub endpoint: Option<String>,
+    /// `http/protobuf` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`
+    pub protocol: Option<String>,
+    /// Sent with every request, in place of those of `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Option<Vec<(String, String)>>,
+    /// Milliseconds that one request may take; 0 is no limit. `OTEL_EXPORTER_OTLP_TIMEOUT`
+    pub timeout_ms: Option<f64>,
+    /// `gzip` or `none`. `OTEL_EXPORTER_OTLP_COMPRESSION`
+    pub compression: Option<String>,
+    /// Whether a gRPC endpoint without a scheme is plain text. `OTEL_EXPORTER_OTLP_INSECURE`
+    pub insecure: Option<bool>,
+    /// PEM file of the authorities to trust. `OTEL_EXPORTER_OTLP_CERTIFICATE`
+    pub certificate: Option<PathBuf>,
+    /// PEM file of our own certificate. `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file of its key. `OTEL_EXPORTER_OTLP_CLIENT_KEY`
+    pub client_key: Option<PathBuf>,
+
+    /// A name of `OTEL_TRACES_SAMPLER`.
+    pub sampler: Option<String>,
+    /// The share of traces to keep, 0 to 1; alone it means `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER_ARG`
+    pub sampler_ratio: Option<f64>,
+    /// `tracecontext`, `baggage`, or `none` alone. `OTEL_PROPAGATORS`
+    pub propagators: Option<Vec<String>>,
+
+    /// Milliseconds between two exports. `OTEL_BSP_SCHEDULE_DELAY`
+    pub schedule_delay_ms: Option<f64>,
+    /// Spans that may wait for export. `OTEL_BSP_MAX_QUEUE_SIZE`
+    pub max_queue_size: Option<i64>,
+    /// Encoded bytes that may wait for export.
+    pub max_queue_bytes: Option<i64>,
+    /// Spans in one request. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`
+    pub max_export_batch_size: Option<i64>,
+    /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
+    pub export_timeout_ms: Option<f64>,
+
+    /// Attributes on a span. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`
+    pub attribute_count_limit: Option<i64>,
+    /// Characters of an attribute value. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`
+    pub attribute_value_length_limit: Option<i64>,
+    /// Events on a span. `OTEL_SPAN_EVENT_COUNT_LIMIT`
+    pub event_count_limit: Option<i64>,
+    /// Links on a span. `OTEL_SPAN_LINK_COUNT_LIMIT`
+    pub link_count_limit: Option<i64>,
+    /// Attributes on an event. `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`
+    pub event_attribute_count_limit: Option<i64>,
+    /// Attributes on a link. `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT`
+    pub link_attribute_count_limit: Option<i64>,
+
+    /// The methods that `http.request.method` may name. `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS`
+    pub http_known_methods: Option<Vec<String>>,
+    /// `none`, `error`, `warn`, `info` or `debug`. `OTEL_LOG_LEVEL`
+    pub log_level: Option<String>,
+}

@@ -1,0 +1,86 @@
+//! Where OTLP goes: URLs for HTTP, targets for gRPC.
+
+use url::{Position, Url};
+
+use super::Arguments;
+use super::otlp::Protocol;
+use super::source::{Problem, Variables, argument};
+use crate::error::Error;
+
+/// The path of traces under a base URL (OTLP specification, "OTLP/HTTP Request").
+const TRACES_PATH: &str = "/v1/traces";
+
+/// Used as it is.
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+/// With HTTP a base URL, whatever its path (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP").
+const GENERAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// The endpoint of a receiver on this host.
+pub(super) const fn default(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http://localhost:4318/v1/traces",
+        Protocol::Grpc => "http://localhost:4317",
+    }
+}
+
+/// The endpoint that an argument or a variable names; `default` is what the caller uses if there is none.
+pub(super) fn load(
+    arguments: &Arguments,
+    variables: &mut Variables<'_>,
+    protocol: Protocol,
+    insecure: bool,
+    default: &str,
+) -> Result<Option<String>, Error> {
+    let parse = |text: &str| match protocol {
+        Protocol::Http => parse_http_endpoint(text),
+        Protocol::Grpc => parse_grpc_endpoint(text, insecure),
+    };
+    let (url, is_base) = match argument("endpoint", arguments.endpoint.as_deref(), parse)? {
+        // Whoever copies a full URL from a vendor's page into the program means it.
+        Some(url) => {
+            let is_full = url.path().trim_end_matches('/').ends_with(TRACES_PATH);
+            (url, !is_full)
+        }
+        None => match variables.read_named(&[TRACES_ENDPOINT, GENERAL_ENDPOINT], parse, default) {
+            Some((name, url)) => (url, name == GENERAL_ENDPOINT),
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(match protocol {
+        Protocol::Http if is_base => with_traces_path(url).into(),
+        Protocol::Http => url.into(),
+        // gRPC chooses the path itself, and takes credentials from headers only.
+        Protocol::Grpc => {
+            let authority = &url[Position::BeforeHost..Position::AfterPort];
+            format!("{}://{authority}", url.scheme())
+        }
+    }))
+}
+
+fn parse_http_endpoint(text: &str) -> Result<Url, Problem> {
+    parse_url(text).ok_or_else(|| "not an http or https URL, such as http://collector:4318".into())
+}
+
+fn parse_grpc_endpoint(text: &str, insecure: bool) -> Result<Url, Problem> {
+    let url = if text.contains("://") {
+        parse_url(text)
+    } else if text.contains('/') {
+        None
+    } else {
+        // A given scheme wins over the switch (OTLP exporter specification, "Endpoint (OTLP/gRPC)").
+        let scheme = if insecure { "http" } else { "https" };
+        parse_url(&format!("{scheme}://{text}"))
+    };
+    url.ok_or_else(|| "not host:port or an http or https URL, such as http://collector:4317".into())
+}
+
+fn parse_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+fn with_traces_path(mut url: Url) -> Url {
+    let path = format!("{}{TRACES_PATH}", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}

@@ -1,0 +1,146 @@
+//! The queue between the threads that end spans and the worker: encoded spans in one buffer, bounded in bytes.
+//!
+//! One short lock a span, held for two comparisons and one copy; nothing is allocated while it is held except when the
+//! buffer grows. The bound covers what waits *and* what the worker holds, so memory stays flat while a collector is
+//! down. When it is full the newest span is dropped: what is queued explains how the trouble began.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::config::BatchConfig;
+use crate::wire::span::{Finished, put_span};
+
+/// A larger empty buffer is not kept for the next batch.
+const KEPT_CAPACITY: usize = 256 * 1024;
+
+/// What became of a span.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pushed {
+    /// It waits.
+    Queued,
+    /// It waits and completes a batch: the worker should be woken.
+    Wake,
+    /// There was no room.
+    Full,
+    /// The pipeline is shut down.
+    Closed,
+}
+
+/// A run of `ScopeSpans.spans` fields.
+#[derive(Debug, Default)]
+pub struct Spans {
+    /// The encoded spans.
+    pub bytes: Vec<u8>,
+    /// How many they are.
+    pub count: usize,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Batch {
+    waiting: Mutex<Spans>,
+    /// Bytes and spans that the worker has taken and not yet settled.
+    in_flight_bytes: AtomicUsize,
+    in_flight_spans: AtomicUsize,
+    closed: AtomicBool,
+    /// Set by a shutdown that has counted what the worker still held.
+    abandoned: Mutex<bool>,
+    notify: Notify,
+    max_bytes: usize,
+    max_spans: usize,
+    wake_at: usize,
+}
+
+impl Batch {
+    /// An empty queue with the bounds of `config`.
+    pub fn new(config: &BatchConfig) -> Self {
+        let max_spans = config.max_queue_spans.unwrap_or(usize::MAX);
+        Self {
+            waiting: Mutex::default(),
+            in_flight_bytes: AtomicUsize::new(0),
+            in_flight_spans: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            abandoned: Mutex::new(false),
+            notify: Notify::new(),
+            max_bytes: config.max_queue_bytes,
+            max_spans,
+            wake_at: config.max_export_batch_size.min(max_spans).max(1),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Spans> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a span if there is room.
+    #[inline]
+    pub(crate) fn push(&self, span: &Finished<'_>) -> Pushed {
+        let len = span.encoded_len();
+        // Relaxed: a value that is a moment old makes the bound a moment late, never wrong for long.
+        let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
+        let in_flight_spans = self.in_flight_spans.load(Ordering::Relaxed);
+        let mut waiting = self.waiting();
+        if self.closed.load(Ordering::Relaxed) {
+            return Pushed::Closed;
+        }
+        if waiting.bytes.len() + in_flight_bytes + len > self.max_bytes
+            || waiting.count + in_flight_spans >= self.max_spans
+        {
+            return Pushed::Full;
+        }
+        put_span(&mut waiting.bytes, span);
+        waiting.count += 1;
+        if waiting.count == self.wake_at { Pushed::Wake } else { Pushed::Queued }
+    }
+
+    /// Wakes the worker.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Waits until somebody calls [`Self::wake`].
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes everything that waits; `empty` takes its place, so that its memory is used again.
+    pub(crate) fn take(&self, mut empty: Spans) -> Spans {
+        empty.bytes.clear();
+        empty.bytes.shrink_to(KEPT_CAPACITY);
+        empty.count = 0;
+        let mut waiting = self.waiting();
+        let taken = std::mem::replace(&mut *waiting, empty);
+        self.in_flight_bytes.store(taken.bytes.len(), Ordering::Relaxed);
+        self.in_flight_spans.store(taken.count, Ordering::Relaxed);
+        taken
+    }
+
+    /// Gives back the room of spans whose fate is settled.
+    pub(crate) fn settle(&self, bytes: usize, spans: usize) {
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.in_flight_spans.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    /// Refuses spans from now on.
+    pub(crate) fn close(&self) {
+        let _waiting = self.waiting();
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs `count` on behalf of a shutdown that gives up; what the worker holds is then not counted again.
+    pub(crate) fn abandon(&self, count: impl FnOnce()) {
+        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        *abandoned = true;
+        count();
+    }
+
+    /// Runs `count` unless [`Self::abandon`] has counted already.
+    pub(crate) fn unless_abandoned(&self, count: impl FnOnce()) {
+        let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*abandoned {
+            count();
+        }
+    }
+}

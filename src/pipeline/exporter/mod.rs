@@ -1,0 +1,86 @@
+//! Where finished spans go. An exporter gets whole `ExportTraceServiceRequest` messages, already encoded.
+//!
+//! Exporters live on the worker thread and never touch Python. One call is one attempt: the worker owns retries, the
+//! deadline and the counting of losses.
+
+pub mod console;
+mod endpoint;
+pub mod memory;
+pub mod otlp_grpc;
+pub mod otlp_http;
+mod response;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::config::ExporterConfig;
+use crate::error::Error;
+
+/// What came of one attempt to deliver one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination took the request.
+    Delivered {
+        /// Spans it said it refused (`partial_success.rejected_spans`).
+        rejected: u64,
+        /// What it said about them, or a warning without rejections.
+        message: Option<String>,
+    },
+    /// Worth another attempt (OTLP specification, "Failures": retryable).
+    Retryable {
+        /// How long the destination asked us to wait.
+        after: Option<Duration>,
+        /// For the log and `stats()`.
+        error: String,
+    },
+    /// Never going to be taken; sending it again is wrong.
+    Rejected {
+        /// For the log and `stats()`.
+        error: String,
+    },
+    /// Over the destination's size limit: worth splitting.
+    TooLarge {
+        /// For the log and `stats()`.
+        error: String,
+    },
+}
+
+impl Outcome {
+    /// Delivered whole.
+    pub const DELIVERED: Self = Self::Delivered {
+        rejected: 0,
+        message: None,
+    };
+}
+
+/// A destination for encoded spans.
+pub trait Exporter: Send {
+    /// The name used in logs: `otlp http http://localhost:4318/v1/traces`.
+    fn name(&self) -> &str;
+
+    /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `spans` spans.
+    ///
+    /// The worker drops the future when the deadline passes, so it must be safe to drop at any await.
+    fn export(&mut self, request: Bytes, spans: usize) -> BoxFuture<'_, Outcome>;
+
+    /// Writes out what is held back, at flush and at shutdown.
+    fn flush(&mut self) {}
+}
+
+/// Makes the exporter that `config` describes, on any thread: nothing connects before the first export.
+///
+/// # Errors
+///
+/// [`Error::Configuration`] names the setting: a malformed endpoint or header, a certificate that cannot be read or used.
+pub fn build(config: &ExporterConfig) -> Result<Box<dyn Exporter>, Error> {
+    Ok(match config {
+        ExporterConfig::OtlpHttp(config) => Box::new(otlp_http::OtlpHttpExporter::new(config)?),
+        ExporterConfig::OtlpGrpc(config) => Box::new(otlp_grpc::OtlpGrpcExporter::new(config)?),
+        ExporterConfig::Console => Box::new(console::ConsoleExporter::new()),
+    })
+}

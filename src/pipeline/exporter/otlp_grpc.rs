@@ -1,0 +1,200 @@
+//! OTLP over gRPC (OTLP specification, "OTLP/gRPC").
+//!
+//! The request is already encoded, so the codec is two copies of bytes and no generated client is involved. The channel
+//! connects by itself, and again after a failure; it is made at the first attempt because making one needs the Tokio
+//! runtime that polls [`Exporter::export`]. What can be checked without it is checked at construction.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use futures::future::BoxFuture;
+use http::uri::PathAndQuery;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{self, Channel};
+use tonic::{Code, Request, Status};
+
+use super::endpoint::{self, Endpoint, Protocol};
+use super::response::{delivered, excerpt, is_about_size, retry_info};
+use super::{Exporter, Outcome, tls};
+use crate::config::{Compression, OtlpConfig};
+use crate::error::Error;
+
+const EXPORT: PathAndQuery =
+    PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+
+/// Sends requests to an OTLP/gRPC endpoint.
+#[derive(Debug)]
+pub struct OtlpGrpcExporter {
+    name: String,
+    endpoint: Endpoint,
+    transport: transport::Endpoint,
+    channel: Option<Channel>,
+    metadata: MetadataMap,
+    timeout: Duration,
+    compression: Compression,
+}
+
+impl OtlpGrpcExporter {
+    /// Checks everything that can be checked without a connection. Reads certificate files for an `https` endpoint.
+    pub fn new(config: &OtlpConfig) -> Result<Self, Error> {
+        let endpoint = Endpoint::parse(&config.endpoint, Protocol::Grpc)?;
+        let failed = |error: transport::Error| {
+            Error::configuration("otlp grpc exporter", endpoint.unreachable(&error))
+        };
+        let mut transport = transport::Endpoint::from_shared(endpoint.origin())
+            .and_then(|transport| transport.user_agent(endpoint::USER_AGENT))
+            .map_err(failed)?
+            .connect_timeout(config.timeout)
+            // Load balancers forget idle connections without a word.
+            .tcp_keepalive(Some(Duration::from_secs(30)));
+        if endpoint.is_https() {
+            transport = transport
+                .tls_config(tls::Tls::load(config)?.into_tonic())
+                .map_err(failed)?;
+        }
+        Ok(Self {
+            name: format!("otlp grpc {}", endpoint.shown()),
+            endpoint,
+            transport,
+            channel: None,
+            metadata: MetadataMap::from_headers(endpoint::headers(&config.headers)?),
+            timeout: config.timeout,
+            compression: config.compression,
+        })
+    }
+
+    async fn attempt(&mut self, request: Bytes) -> Outcome {
+        let transport = &self.transport;
+        let channel = self.channel.get_or_insert_with(|| transport.connect_lazy());
+        let mut client = Grpc::new(channel.clone());
+        if self.compression == Compression::Gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        client = client.accept_compressed(CompressionEncoding::Gzip);
+        let mut request = Request::new(request);
+        *request.metadata_mut() = self.metadata.clone();
+        let call = async {
+            if let Err(error) = client.ready().await {
+                return Outcome::Retryable {
+                    after: None,
+                    error: self.endpoint.unreachable(&error),
+                };
+            }
+            match client.unary(request, EXPORT, Raw).await {
+                Ok(response) => delivered(response.get_ref()),
+                Err(status) => failed(&status, &self.endpoint),
+            }
+        };
+        let outcome = tokio::time::timeout(self.timeout, call).await;
+        outcome.unwrap_or_else(|_| {
+            // The connection may be one that died in silence; the next attempt makes a new one.
+            self.channel = None;
+            Outcome::Retryable {
+                after: None,
+                error: self.endpoint.timed_out(self.timeout),
+            }
+        })
+    }
+}
+
+impl Exporter for OtlpGrpcExporter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn export(&mut self, request: Bytes, _spans: usize) -> BoxFuture<'_, Outcome> {
+        Box::pin(self.attempt(request))
+    }
+}
+
+/// What a failed call means (OTLP specification, "OTLP/gRPC Response", table of retryable codes).
+fn failed(status: &Status, endpoint: &Endpoint) -> Outcome {
+    // The collector did not say this: the connection failed under the call.
+    if let Some(source) = status.source() {
+        return Outcome::Retryable {
+            after: None,
+            error: endpoint.unreachable(source),
+        };
+    }
+    let error = describe(status, endpoint);
+    let after = retry_info(status.details());
+    match status.code() {
+        // tonic's servers refuse a long message with OutOfRange, which would be retried for nothing.
+        Code::ResourceExhausted | Code::OutOfRange
+            if after.is_none() && is_about_size(status.message()) =>
+        {
+            Outcome::TooLarge { error }
+        }
+        // A proxy's HTTP 413 has no code of its own.
+        Code::Unknown if is_about_size(status.message()) => Outcome::TooLarge { error },
+        Code::ResourceExhausted if after.is_none() => Outcome::Rejected { error },
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Outcome::Retryable { after, error },
+        _ => Outcome::Rejected { error },
+    }
+}
+
+/// `PermissionDenied from http://host:4317: no such tenant; check the credentials in ...`
+fn describe(status: &Status, endpoint: &Endpoint) -> String {
+    let mut text = format!("{:?} from {}", status.code(), endpoint.shown());
+    if !status.message().is_empty() {
+        text = format!("{text}: {}", excerpt(status.message()));
+    }
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => {
+            text.push_str("; check the credentials in OTEL_EXPORTER_OTLP_HEADERS");
+        }
+        Code::Unimplemented => text.push_str("; is this an OTLP receiver that takes traces?"),
+        _ => {}
+    }
+    text
+}
+
+/// Bytes in, bytes out.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, request: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(request.len());
+        out.put(request);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, response: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(response.copy_to_bytes(response.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! `span_future`: a Rust future made awaitable, with a Python awaitable inside it.
+//!
+//! For work that lives in Rust. A round trip through Tokio costs about 100 us; everyone else wants `span(...).run()`.
+//! Tokio is started by the first call, never at import.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_async_runtimes::TaskLocals;
+
+use super::imports;
+use super::span::{Span, new_span};
+use crate::id::process_generation;
+
+/// The process generation that Tokio was started in, plus one; 0 before.
+static TOKIO_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+fn claim_tokio() -> PyResult<()> {
+    let here = process_generation() + 1;
+    match TOKIO_GENERATION.compare_exchange(0, here, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(()),
+        Err(started) if started == here => Ok(()),
+        Err(_) => Err(PyRuntimeError::new_err(
+            "span_future() was used before os.fork(): Tokio's threads exist only in the parent process. Use span(...).run() \
+             in forked workers, or fork before the first span_future()",
+        )),
+    }
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (name, awaitable, attributes=None, /, *, kind=None, links=None, **attrs))]
+pub(super) fn span_future<'py>(
+    py: Python<'py>,
+    name: Py<PyAny>,
+    awaitable: &Bound<'py, PyAny>,
+    attributes: Option<Py<PyAny>>,
+    kind: Option<&Bound<'py, PyAny>>,
+    links: Option<Py<PyAny>>,
+    attrs: Option<Py<PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    claim_tokio()?;
+    let locals = TaskLocals::with_running_loop(py)?;
+    let span = new_span(py, name, attributes, kind, links, None, attrs)?;
+    let context = imports::copy_context(py)?.call0()?;
+    context.call_method1(pyo3::intern!(py, "run"), (span.getattr(pyo3::intern!(py, "__enter__"))?,))?;
+    let task = imports::start_task(py)?.call1((locals.event_loop(py), awaitable, &context))?;
+    // The span ends on the loop's thread, before the future that waits for it is resolved.
+    task.call_method1(pyo3::intern!(py, "add_done_callback"), (EndSpan { span: span.unbind() },))?;
+    let outcome = pyo3_async_runtimes::into_future_with_locals(&locals, task.clone())?;
+    let cancel = CancelOnDrop {
+        task: Some(task.unbind()),
+        event_loop: locals.event_loop(py).unbind(),
+    };
+    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, async move {
+        let mut cancel = cancel;
+        let outcome = outcome.await;
+        cancel.task = None;
+        outcome
+    })
+}
+
+/// Cancels the Python task when the Rust future is dropped before it has a result.
+struct CancelOnDrop {
+    task: Option<Py<PyAny>>,
+    event_loop: Py<PyAny>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        // Nothing to cancel when the interpreter is going away.
+        let _ = Python::try_attach(|py| -> PyResult<()> {
+            let cancel = task.getattr(py, "cancel")?;
+            // A closed loop raises: its tasks are gone already.
+            self.event_loop.call_method1(py, "call_soon_threadsafe", (cancel,)).map(drop)
+        });
+    }
+}
+
+/// The done callback that ends the span with the outcome of the task.
+#[pyclass(frozen)]
+struct EndSpan {
+    span: Py<Span>,
+}
+
+#[pymethods]
+impl EndSpan {
+    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = task.py();
+        // `exception()` raises CancelledError for a cancelled task, which is what the span should see.
+        let raised = match task.call_method0(pyo3::intern!(py, "exception")) {
+            Ok(raised) => raised.cast_into::<PyBaseException>().ok(),
+            Err(cancelled) => Some(cancelled.into_value(py).into_bound(py)),
+        };
+        Span::finish_detached(self.span.bind(py), raised.as_ref())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.span)
+    }
+}

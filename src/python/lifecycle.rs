@@ -1,0 +1,328 @@
+//! Set-up, flush, shutdown, exit and fork.
+//!
+//! The process has one tracer. It is null before `init_tracing`: spans then do nothing and context that comes in is
+//! passed on. Tests put their own tracer on top for a while.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+
+use super::convert::{for_each_item, with_name};
+use super::errors::{guard, to_python};
+use crate::config::{Arguments, Config};
+use crate::diagnostic::{self, Level};
+use crate::error::Error;
+use crate::id;
+use crate::resource::ResourceValue;
+use crate::tracer::Tracer;
+
+/// How long the exit of the process may be held up.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The tracer that new spans use. Tracers are never freed, so a stale pointer is still a tracer.
+static CURRENT: AtomicPtr<Tracer> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What `init_tracing` made, and what tests put on top of it.
+#[derive(Default)]
+struct Installed {
+    /// With the arguments it was made with.
+    application: Option<(&'static Tracer, Arguments)>,
+    on_top: Vec<&'static Tracer>,
+}
+
+static INSTALLED: Mutex<Installed> = Mutex::new(Installed {
+    application: None,
+    on_top: Vec::new(),
+});
+
+fn installed() -> MutexGuard<'static, Installed> {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tracer that new spans use, if there is one. One relaxed load.
+#[inline]
+#[expect(unsafe_code, reason = "the pointer is null or a leaked tracer")]
+pub(super) fn tracer() -> Option<&'static Tracer> {
+    // SAFETY: null, or from a `&'static Tracer` in `make_current`; Acquire pairs with its Release.
+    unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
+}
+
+fn make_current(installed: &Installed) {
+    let tracer = installed.on_top.last().copied().or(installed.application.as_ref().map(|(tracer, _)| *tracer));
+    let pointer = tracer.map_or(std::ptr::null_mut(), |tracer| std::ptr::from_ref(tracer).cast_mut());
+    CURRENT.store(pointer, Ordering::Release);
+}
+
+/// Puts a test's tracer on top.
+pub(super) fn push_tracer(tracer: &'static Tracer) {
+    let mut installed = installed();
+    installed.on_top.push(tracer);
+    make_current(&installed);
+}
+
+/// Takes a test's tracer away again.
+pub(super) fn pop_tracer(tracer: &'static Tracer) {
+    let mut installed = installed();
+    if let Some(index) = installed.on_top.iter().rposition(|on_top| std::ptr::eq(*on_top, tracer)) {
+        installed.on_top.remove(index);
+    }
+    make_current(&installed);
+}
+
+fn resource_value(value: &Bound<'_, PyAny>) -> PyResult<ResourceValue> {
+    if let Ok(bool) = value.cast_exact::<PyBool>() {
+        return Ok(ResourceValue::Bool(bool.is_true()));
+    }
+    if let Ok(float) = value.cast::<PyFloat>() {
+        return Ok(ResourceValue::Float(float.value()));
+    }
+    if value.is_instance_of::<PyInt>()
+        && let Ok(int) = value.extract()
+    {
+        return Ok(ResourceValue::Int(int));
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let values = value.try_iter()?.map(|value| resource_value(&value?)).collect::<PyResult<_>>()?;
+        return Ok(ResourceValue::Array(values));
+    }
+    with_name(value, |text| ResourceValue::Str(text.to_owned()))
+}
+
+fn wrong_type(value: &Bound<'_, PyAny>, name: &str, right: &str) -> PyErr {
+    let got = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+    to_python(value.py(), &Error::configuration(name, format!("must be {right}, not {got}")))
+}
+
+/// One keyword argument: of the right type, or an error that names it.
+fn argument<'py, T: FromPyObjectOwned<'py>>(value: &Bound<'py, PyAny>, name: &str, right: &str) -> PyResult<T> {
+    value.extract::<T>().map_err(|_| wrong_type(value, name, right))
+}
+
+fn mapping<'a, 'py>(value: &'a Bound<'py, PyAny>, name: &str, right: &str) -> PyResult<&'a Bound<'py, PyAny>> {
+    match value.cast::<PyMapping>() {
+        Ok(_) => Ok(value),
+        Err(_) => Err(wrong_type(value, name, right)),
+    }
+}
+
+/// A list of names from a list, a tuple or a comma-separated string.
+fn names(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String>> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(text.to_string_lossy().split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect());
+    }
+    argument(value, name, "a string or a list of strings")
+}
+
+fn text_pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(String, String)>> {
+    let right = "a mapping of strings to strings";
+    let mut pairs = Vec::new();
+    for_each_item(mapping(value, name, right)?, |key, value| {
+        pairs.push((argument(key, name, right)?, argument(value, name, right)?));
+        Ok(())
+    })?;
+    Ok(pairs)
+}
+
+/// Reads the keyword arguments of `init_tracing`; `None` is as good as absent.
+fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
+    let py = kwargs.py();
+    let mut arguments = Arguments {
+        sdk_language: Some("python".to_owned()),
+        ..Arguments::default()
+    };
+    for (key, value) in kwargs {
+        if value.is_none() {
+            continue;
+        }
+        let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
+        let name = key.as_str();
+        let text = || argument::<String>(&value, name, "a string").map(Some);
+        let path = || argument::<std::path::PathBuf>(&value, name, "a path").map(Some);
+        let int = || argument::<i64>(&value, name, "an integer").map(Some);
+        let number = || argument::<f64>(&value, name, "a number").map(Some);
+        let flag = || argument::<bool>(&value, name, "True or False").map(Some);
+        match name {
+            "service_name" => arguments.service_name = text()?,
+            "endpoint" => arguments.endpoint = text()?,
+            "protocol" => arguments.protocol = text()?,
+            "headers" => arguments.headers = Some(text_pairs(&value, name)?),
+            "timeout_ms" => arguments.timeout_ms = number()?,
+            "compression" => arguments.compression = text()?,
+            "insecure" => arguments.insecure = flag()?,
+            "certificate" => arguments.certificate = path()?,
+            "client_certificate" => arguments.client_certificate = path()?,
+            "client_key" => arguments.client_key = path()?,
+            "exporter" => arguments.exporter = Some(names(&value, name)?),
+            "sampler" => arguments.sampler = text()?,
+            "sampler_ratio" => arguments.sampler_ratio = number()?,
+            "propagators" => arguments.propagators = Some(names(&value, name)?),
+            "schedule_delay_ms" => arguments.schedule_delay_ms = number()?,
+            "max_queue_size" => arguments.max_queue_size = int()?,
+            "max_queue_bytes" => arguments.max_queue_bytes = int()?,
+            "max_export_batch_size" => arguments.max_export_batch_size = int()?,
+            "export_timeout_ms" => arguments.export_timeout_ms = number()?,
+            "attribute_count_limit" => arguments.attribute_count_limit = int()?,
+            "attribute_value_length_limit" => arguments.attribute_value_length_limit = int()?,
+            "event_count_limit" => arguments.event_count_limit = int()?,
+            "link_count_limit" => arguments.link_count_limit = int()?,
+            "event_attribute_count_limit" => arguments.event_attribute_count_limit = int()?,
+            "link_attribute_count_limit" => arguments.link_attribute_count_limit = int()?,
+            "resource_attributes" => {
+                let right = "a mapping with string keys";
+                for_each_item(mapping(&value, name, right)?, |key, value| {
+                    arguments.resource_attributes.push((argument(key, name, right)?, resource_value(value)?));
+                    Ok(())
+                })?;
+            }
+            _ => return Err(pyo3::exceptions::PyTypeError::new_err(format!("init_tracing() got an unexpected keyword argument '{name}'"))),
+        }
+    }
+    arguments.runtime_attributes = runtime_attributes(py)?;
+    Ok(arguments)
+}
+
+/// `process.runtime.*` (semantic conventions, "Process runtimes").
+fn runtime_attributes(py: Python<'_>) -> PyResult<Vec<(String, ResourceValue)>> {
+    let implementation: String = py.import("sys")?.getattr("implementation")?.getattr("name")?.extract()?;
+    let version = py.version_info();
+    Ok([
+        ("process.runtime.name", implementation),
+        ("process.runtime.version", format!("{}.{}.{}", version.major, version.minor, version.patch)),
+        ("process.runtime.description", Python::version_str().to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), ResourceValue::Str(value)))
+    .into())
+}
+
+/// See the stub. The keyword arguments are listed there and in `rvh_trace._setup`; unknown ones cannot get here.
+#[pyfunction]
+#[pyo3(signature = (**kwargs))]
+pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    let arguments = match kwargs {
+        Some(kwargs) => read_arguments(kwargs)?,
+        None => read_arguments(&PyDict::new(py))?,
+    };
+    let mut installed = installed();
+    if let Some((_, before)) = &installed.application {
+        if *before != arguments {
+            diagnostic::log(
+                Level::Warn,
+                "init_tracing() was called again with other arguments; the first call stands. Call it once, where the process starts",
+            );
+        }
+        return Ok(());
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    let (config, warnings) = Config::load(&arguments, &env).map_err(|error| to_python(py, &error))?;
+    diagnostic::set_level(config.log_level);
+    for warning in &warnings {
+        diagnostic::log(Level::Warn, warning);
+    }
+    if config.export_hint {
+        diagnostic::log(
+            Level::Warn,
+            "spans are not exported: no endpoint is configured. Set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 (or \
+             init_tracing(endpoint=...)) to send them, OTEL_TRACES_EXPORTER=console to print them, or \
+             OTEL_TRACES_EXPORTER=none to silence this line",
+        );
+    }
+    let tracer = Tracer::new(config).map_err(|error| to_python(py, &error))?;
+    installed.application = Some((tracer, arguments));
+    make_current(&installed);
+    Ok(())
+}
+
+/// The tracer of the application, or the test's on top of it: what flush and stats are about.
+fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(timeout_ms / 1000.0).map_err(|_| {
+        let problem = format!("must be a number of milliseconds that is not negative, not {timeout_ms}");
+        to_python(py, &Error::configuration("timeout_ms", problem))
+    })
+}
+
+fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if check => Err(to_python(py, &error)),
+        Err(error) => {
+            diagnostic::log(Level::Warn, &error.to_string());
+            Ok(false)
+        }
+    }
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
+pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
+    let timeout = timeout(py, timeout_ms)?;
+    let Some(tracer) = tracer() else { return Ok(true) };
+    let result = py.detach(|| tracer.force_flush(timeout));
+    report(py, result, check)
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
+pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
+    let timeout = timeout(py, timeout_ms)?;
+    let Some(tracer) = tracer() else { return Ok(true) };
+    let result = py.detach(|| tracer.shutdown(timeout));
+    report(py, result, check)
+}
+
+/// See the stub.
+#[pyfunction]
+pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let snapshot = tracer().map(Tracer::stats).unwrap_or_default();
+    let dropped = PyDict::new(py);
+    dropped.set_item("queue_full", snapshot.dropped_queue_full)?;
+    dropped.set_item("rejected", snapshot.dropped_rejected)?;
+    dropped.set_item("failed", snapshot.dropped_failed)?;
+    dropped.set_item("exit", snapshot.dropped_exit)?;
+    let stats = PyDict::new(py);
+    stats.set_item("ended", snapshot.ended)?;
+    stats.set_item("not_sampled", snapshot.not_sampled)?;
+    stats.set_item("pending", snapshot.pending())?;
+    stats.set_item("exported", snapshot.exported)?;
+    stats.set_item("dropped", dropped)?;
+    stats.set_item("retries", snapshot.retries)?;
+    stats.set_item("exported_bytes", snapshot.exported_bytes)?;
+    stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
+    stats.set_item("last_error", snapshot.last_error)?;
+    Ok(stats)
+}
+
+/// Registered with `atexit` by `init_tracing`: one bounded flush.
+#[pyfunction]
+pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
+    guard(py, "flushing at exit", || {
+        let application = installed().application.as_ref().map(|(tracer, _)| *tracer);
+        if let Some(tracer) = application
+            && let Err(error) = py.detach(|| tracer.shutdown(EXIT_TIMEOUT))
+        {
+            diagnostic::log(Level::Warn, &error.to_string());
+        }
+        Ok(())
+    })
+    .map(drop)
+}
+
+/// Registered with `os.register_at_fork`: ids, queue, counters and worker of the child are its own.
+#[pyfunction]
+pub(super) fn after_fork_in_child() {
+    id::enter_forked_child();
+    // Another thread of the parent may have held the lock at the fork, so the child cannot wait for it. There is no
+    // other thread here yet.
+    if let Ok(installed) = INSTALLED.try_lock() {
+        let application = installed.application.as_ref().map(|(tracer, _)| *tracer);
+        for tracer in installed.on_top.iter().copied().chain(application) {
+            tracer.after_fork_in_child();
+        }
+    } else if let Some(tracer) = tracer() {
+        tracer.after_fork_in_child();
+    }
+}

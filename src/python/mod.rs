@@ -1,0 +1,49 @@
+//! The PyO3 bindings: one file a Python-visible type or protocol, thin over the core.
+//!
+//! Rules of this layer: no lock is held while Python code can run; everything a user calls after set-up goes through
+//! [`errors::guard`]; classes are frozen, their state sits behind a short mutex; a finished span holds no Python object.
+
+mod asgi;
+mod convert;
+mod current;
+mod errors;
+mod exception;
+mod future;
+mod imports;
+mod lifecycle;
+mod propagate;
+mod span;
+mod span_context;
+mod task;
+mod testing;
+
+use pyo3::prelude::*;
+
+/// The native module of `rvh_trace`.
+#[pymodule(name = "_rvh_trace")]
+mod native {
+    #[pymodule_export]
+    use super::asgi::{ServerInstrumentation, ServerSpan};
+    #[pymodule_export]
+    use super::future::span_future;
+    #[pymodule_export]
+    use super::lifecycle::{after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats};
+    #[pymodule_export]
+    use super::propagate::{UseContext, extract, inject, use_context};
+    #[pymodule_export]
+    use super::span::{Span, current_span, new_span, span};
+    #[pymodule_export]
+    use super::span_context::{Context, SpanContext};
+    #[pymodule_export]
+    use super::task::{SpanCoroutine, TaskFactory};
+    #[pymodule_export]
+    use super::testing::{MemoryTracer, decode_spans, render_waterfall};
+
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        errors::read_strictness();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,291 @@
+//! A live span: the small object between start and end.
+//!
+//! Name and attributes are encoded as they come, into one pooled buffer; ending a span puts the rest around them and
+//! appends the result to the batch. A span belongs to one owner at a time; the bindings keep it behind a mutex.
+//! An empty span costs two clock reads, one id and one append.
+
+use std::cell::RefCell;
+
+use crate::attribute::Value;
+use crate::clock::Start;
+use crate::context::SpanContext;
+use crate::id::{SpanId, process_generation};
+use crate::tracer::Tracer;
+use crate::wire::attribute::{find_key, put_key_value};
+use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name};
+
+/// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum SpanKind {
+    /// Work inside the application.
+    #[default]
+    Internal = 1,
+    /// Handles a remote request.
+    Server = 2,
+    /// Makes a remote request and waits for it.
+    Client = 3,
+    /// Starts work that others do later.
+    Producer = 4,
+    /// Does work that others started earlier.
+    Consumer = 5,
+}
+
+/// The status of a span; the values are OTLP's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Status {
+    /// Nothing was said.
+    #[default]
+    Unset = 0,
+    /// Explicitly fine: final.
+    Ok = 1,
+    /// The operation failed.
+    Error = 2,
+}
+
+/// Events, links and the status message: most spans have none.
+#[derive(Debug, Default)]
+struct Extra {
+    entries: Vec<u8>,
+    events: u32,
+    links: u32,
+    dropped_events: u32,
+    dropped_links: u32,
+    status_message: String,
+}
+
+/// A span that is being recorded.
+#[derive(Debug)]
+pub struct Span {
+    tracer: &'static Tracer,
+    context: SpanContext,
+    parent_span_id: SpanId,
+    parent_is_remote: bool,
+    kind: SpanKind,
+    status: Status,
+    ended: bool,
+    /// The process it was started in: a span that was alive across `fork` ends only in the parent.
+    generation: u32,
+    start: Start,
+    /// The name field, then `Span.attributes` fields.
+    fields: Vec<u8>,
+    name_end: usize,
+    attributes: u32,
+    dropped_attributes: u32,
+    extra: Option<Box<Extra>>,
+}
+
+impl Span {
+    /// Starts a span that [`Tracer::start`] has decided to record.
+    #[inline]
+    pub(crate) fn start(
+        tracer: &'static Tracer,
+        context: SpanContext,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+        start: Start,
+    ) -> Self {
+        let mut fields = take_buffer();
+        put_name(&mut fields, name);
+        Self {
+            tracer,
+            context,
+            parent_span_id: parent.map_or(SpanId::INVALID, |parent| parent.span_id),
+            parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
+            kind,
+            status: Status::Unset,
+            ended: false,
+            generation: process_generation(),
+            start,
+            name_end: fields.len(),
+            fields,
+            attributes: 0,
+            dropped_attributes: 0,
+            extra: None,
+        }
+    }
+
+    /// What identifies this span to others.
+    #[inline]
+    pub fn context(&self) -> &SpanContext {
+        &self.context
+    }
+
+    /// When it started.
+    pub fn start_time(&self) -> Start {
+        self.start
+    }
+
+    /// Gives the span another start.
+    pub fn set_start(&mut self, start: Start) {
+        self.start = start;
+    }
+
+    /// The tracer that started it.
+    pub fn tracer(&self) -> &'static Tracer {
+        self.tracer
+    }
+
+    /// Whether it has not ended.
+    pub fn is_recording(&self) -> bool {
+        !self.ended
+    }
+
+    /// Whether [`Self::set_status`] has said Error.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Sets an attribute; one with the same key is replaced.
+    pub fn set_attribute(&mut self, key: &str, value: &Value<'_>) {
+        if self.ended {
+            return;
+        }
+        if let Some(old) = find_key(&self.fields[self.name_end..], ATTRIBUTE, key) {
+            self.fields.drain(self.name_end + old.start..self.name_end + old.end);
+            self.attributes -= 1;
+        }
+        self.push_attribute(key, value);
+    }
+
+    /// Adds an attribute whose key the caller knows to be new.
+    #[inline]
+    pub fn push_attribute(&mut self, key: &str, value: &Value<'_>) {
+        let limits = self.tracer.limits();
+        if self.ended {
+            return;
+        }
+        if self.attributes >= limits.attributes || key.is_empty() {
+            self.dropped_attributes += 1;
+            return;
+        }
+        put_key_value(&mut self.fields, ATTRIBUTE, key, value, limits.value_length);
+        self.attributes += 1;
+    }
+
+    /// Replaces the name.
+    pub fn update_name(&mut self, name: &str) {
+        if self.ended {
+            return;
+        }
+        let mut field = Vec::with_capacity(name.len() + 3);
+        put_name(&mut field, name);
+        let new_end = field.len();
+        self.fields.splice(..self.name_end, field);
+        self.name_end = new_end;
+    }
+
+    /// Adds an event at the given time.
+    pub fn add_event(&mut self, name: &str, unix_ns: u64, attributes: &[(&str, Value<'_>)]) {
+        if self.ended {
+            return;
+        }
+        let limits = self.tracer.limits();
+        let extra = self.extra.get_or_insert_default();
+        if extra.events >= limits.events {
+            extra.dropped_events += 1;
+            return;
+        }
+        extra.events += 1;
+        put_event(&mut extra.entries, name, unix_ns, attributes, limits);
+    }
+
+    /// Links another span; an invalid context without trace state or attributes is ignored.
+    pub fn add_link(&mut self, to: &SpanContext, attributes: &[(&str, Value<'_>)]) {
+        if self.ended || (!to.is_valid() && to.trace_state.is_empty() && attributes.is_empty()) {
+            return;
+        }
+        let limits = self.tracer.limits();
+        let extra = self.extra.get_or_insert_default();
+        if extra.links >= limits.links {
+            extra.dropped_links += 1;
+            return;
+        }
+        extra.links += 1;
+        put_link(&mut extra.entries, to, attributes, limits);
+    }
+
+    /// Sets the status. Ok is final; Unset is ignored; only Error keeps a description (OpenTelemetry specification,
+    /// "Set Status").
+    pub fn set_status(&mut self, status: Status, description: &str) {
+        if self.ended || self.status == Status::Ok || status == Status::Unset {
+            return;
+        }
+        self.status = status;
+        if status == Status::Error && !description.is_empty() {
+            description.clone_into(&mut self.extra.get_or_insert_default().status_message);
+        } else if let Some(extra) = &mut self.extra {
+            extra.status_message.clear();
+        }
+    }
+
+    /// Ends the span now: encodes it and appends it to the batch. Later calls do nothing.
+    #[inline]
+    pub fn end(&mut self) {
+        if !self.ended {
+            self.end_at(self.start.later_unix_ns());
+        }
+    }
+
+    /// Ends the span at a time in nanoseconds since the Unix epoch; a time before its start is taken as its start.
+    pub fn end_at(&mut self, end_unix_ns: u64) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let fields = std::mem::take(&mut self.fields);
+        if self.generation == process_generation() {
+            let extra = self.extra.take();
+            let extra = extra.as_deref();
+            self.tracer.finish(&Finished {
+                context: &self.context,
+                parent_span_id: self.parent_span_id,
+                parent_is_remote: self.parent_is_remote,
+                kind: self.kind,
+                start_unix_ns: self.start.unix_ns(),
+                end_unix_ns: end_unix_ns.max(self.start.unix_ns()),
+                fields: &fields,
+                entries: extra.map_or(&[], |extra| &extra.entries),
+                dropped_attributes: self.dropped_attributes,
+                dropped_events: extra.map_or(0, |extra| extra.dropped_events),
+                dropped_links: extra.map_or(0, |extra| extra.dropped_links),
+                status: self.status,
+                status_message: extra.map_or("", |extra| &extra.status_message),
+            });
+        }
+        give_buffer(fields);
+    }
+}
+
+/// Buffers kept a thread, and how large one may be to be kept.
+const POOLED_BUFFERS: usize = 64;
+const POOLED_CAPACITY: usize = 16 * 1024;
+const NEW_CAPACITY: usize = 256;
+
+thread_local! {
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+#[inline]
+fn take_buffer() -> Vec<u8> {
+    BUFFERS
+        .try_with(|pool| pool.borrow_mut().pop())
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Vec::with_capacity(NEW_CAPACITY))
+}
+
+#[inline]
+fn give_buffer(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= POOLED_CAPACITY {
+        buffer.clear();
+        let _ = BUFFERS.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOLED_BUFFERS {
+                pool.push(buffer);
+            }
+        });
+    }
+}

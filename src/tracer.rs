@@ -1,0 +1,196 @@
+//! What starts spans: sampler, limits, propagators and the way out, tied together.
+//!
+//! A tracer lives as long as the process: spans hold a plain reference, so starting one touches no reference count. The
+//! application has one; tests make their own.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
+
+use crate::clock::Start;
+use crate::config::{Config, HttpConfig};
+use crate::context::{SpanContext, TraceFlags};
+use crate::error::Error;
+use crate::id::{SpanId, TraceId};
+use crate::limits::SpanLimits;
+use crate::pipeline::{BuildExporters, Pipeline, exporter};
+use crate::propagation::Propagators;
+use crate::sampler::Sampler;
+use crate::span::{Span, SpanKind};
+use crate::stats::Snapshot;
+use crate::wire::span::Finished;
+
+/// What a request to start a span comes to.
+#[derive(Debug)]
+pub enum Started {
+    /// A span that is recorded and will be exported.
+    Recording(Span),
+    /// A span that is not recorded but has an identity of its own, for propagation.
+    NonRecording(SpanContext),
+    /// Nothing new: whatever was current stays current. A span that is not sampled has no identity of its own below a
+    /// parent that is not sampled either; nor has any span while tracing is off.
+    Parent,
+}
+
+/// Starts spans and sends them on.
+pub struct Tracer {
+    config: Config,
+    build_exporters: Option<BuildExporters>,
+    /// Null when nothing is exported. Replaced in a forked child; the old one is left alone, see [`Pipeline`].
+    pipeline: AtomicPtr<Pipeline>,
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracer").finish_non_exhaustive()
+    }
+}
+
+impl Tracer {
+    /// A tracer for this configuration, with the exporters it names. It is never freed.
+    pub fn new(config: Config) -> Result<&'static Self, Error> {
+        // Built once here so that a bad certificate or endpoint is an error now, and again on the worker's own thread.
+        for exporter in &config.exporters {
+            exporter::build(exporter)?;
+        }
+        let exporters = config.exporters.clone();
+        let build: Option<BuildExporters> = (!exporters.is_empty()).then(|| {
+            let build = move || exporters.iter().filter_map(|exporter| exporter::build(exporter).ok()).collect();
+            std::sync::Arc::new(build) as BuildExporters
+        });
+        Ok(Self::leak(config, build))
+    }
+
+    /// A tracer whose spans go to the exporters that `build_exporters` makes. It is never freed.
+    pub fn with_exporters(config: Config, build_exporters: BuildExporters) -> &'static Self {
+        Self::leak(config, Some(build_exporters))
+    }
+
+    fn leak(config: Config, build_exporters: Option<BuildExporters>) -> &'static Self {
+        let build_exporters = build_exporters.filter(|_| !config.disabled);
+        let tracer = Self {
+            config,
+            build_exporters,
+            pipeline: AtomicPtr::default(),
+        };
+        tracer.renew_pipeline();
+        Box::leak(Box::new(tracer))
+    }
+
+    fn renew_pipeline(&self) {
+        if let Some(build_exporters) = &self.build_exporters {
+            let resource = self.config.resource.for_current_process();
+            let pipeline = Pipeline::new(self.config.batch.clone(), &resource, build_exporters.clone());
+            self.pipeline.store(Box::leak(Box::new(pipeline)), Ordering::Release);
+        }
+    }
+
+    /// Gives a forked child a queue, counters and a worker of its own. What the parent had queued, the parent sends.
+    ///
+    /// Call it in the child before any other thread exists, after [`crate::id::enter_forked_child`].
+    pub fn after_fork_in_child(&self) {
+        self.renew_pipeline();
+    }
+
+    #[inline]
+    #[expect(unsafe_code, reason = "the pointer is null or leaked, see the field")]
+    fn pipeline(&self) -> Option<&'static Pipeline> {
+        // SAFETY: the pointer is null or comes from `Box::leak` in `renew_pipeline`, and what it points to is never freed.
+        unsafe { self.pipeline.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How much a span may hold.
+    #[inline]
+    pub fn limits(&self) -> &SpanLimits {
+        &self.config.limits
+    }
+
+    /// How context travels.
+    pub fn propagators(&self) -> &Propagators {
+        &self.config.propagators
+    }
+
+    /// The settings of HTTP instrumentation.
+    pub fn http(&self) -> &HttpConfig {
+        &self.config.http
+    }
+
+    /// Who decides what is recorded.
+    pub fn sampler(&self) -> &Sampler {
+        &self.config.sampler
+    }
+
+    /// Whether spans can be recorded at all.
+    pub fn exports(&self) -> bool {
+        self.pipeline().is_some()
+    }
+
+    /// Starts a span now, as a child of `parent` or as the root of a new trace.
+    #[inline]
+    pub fn start(&'static self, parent: Option<&SpanContext>, kind: SpanKind, name: &str) -> Started {
+        self.start_with(parent, kind, name, Start::now)
+    }
+
+    /// Starts a span at a given time.
+    #[inline]
+    pub fn start_with(
+        &'static self,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+        start: impl FnOnce() -> Start,
+    ) -> Started {
+        if self.config.disabled {
+            return Started::Parent;
+        }
+        let parent = parent.filter(|parent| parent.is_valid());
+        let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
+        let sampled = self.config.sampler.samples(parent, trace_id);
+        if !sampled {
+            if let Some(pipeline) = self.pipeline() {
+                pipeline.stats().count_not_sampled();
+            }
+            if parent.is_some_and(|parent| !parent.is_sampled()) {
+                return Started::Parent;
+            }
+        }
+        let context = SpanContext {
+            trace_id,
+            span_id: SpanId::random(),
+            // A continued trace keeps the random bit as it came; our own ids are random (Trace Context level 2, 3.2.2.3.2).
+            flags: parent.map_or(TraceFlags::RANDOM, |parent| parent.flags).with_sampled(sampled),
+            is_remote: false,
+            trace_state: parent.map(|parent| parent.trace_state.clone()).unwrap_or_default(),
+        };
+        if !sampled || !self.exports() {
+            return Started::NonRecording(context);
+        }
+        Started::Recording(Span::start(self, context, parent, kind, name, start()))
+    }
+
+    #[inline]
+    pub(crate) fn finish(&self, span: &Finished<'_>) {
+        if let Some(pipeline) = self.pipeline() {
+            pipeline.push(span);
+        }
+    }
+
+    /// Sends everything that ended before the call; see [`Pipeline::force_flush`].
+    pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.pipeline().map_or(Ok(()), |pipeline| pipeline.force_flush(timeout))
+    }
+
+    /// Sends what is left and stops; see [`Pipeline::shutdown`].
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
+        self.pipeline().map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
+    }
+
+    /// What was counted so far in this process.
+    pub fn stats(&self) -> Snapshot {
+        self.pipeline().map(|pipeline| pipeline.stats().snapshot()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,105 @@
+//! `KeyValue` and `AnyValue`.
+
+use super::{bytes_key, bytes_len, fixed64_key, put_bytes, put_fixed64, put_varint, put_varint_field, read_varint, varint_key, varint_len};
+use crate::attribute::Value;
+
+const KEY_VALUE_KEY: u32 = bytes_key(1);
+const KEY_VALUE_VALUE: u32 = bytes_key(2);
+const ANY_STRING: u32 = bytes_key(1);
+const ANY_BOOL: u32 = varint_key(2);
+const ANY_INT: u32 = varint_key(3);
+const ANY_DOUBLE: u32 = fixed64_key(4);
+const ANY_ARRAY: u32 = bytes_key(5);
+const ANY_BYTES: u32 = bytes_key(7);
+const ARRAY_VALUES: u32 = bytes_key(1);
+
+/// Sequences deeper than this are written as empty: collectors limit the nesting of messages (protobuf's own limit is 100).
+const MAX_DEPTH: usize = 16;
+
+/// Appends `KeyValue { key, value }` as the length-delimited field `field_key`, with strings and bytes cut to `limit`.
+#[inline]
+pub fn put_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value<'_>, limit: Option<u32>) {
+    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    let value_len = any_value_len(value, limit, 0);
+    let len = bytes_len(key.len()) + bytes_len(value_len);
+    out.reserve(len + 12);
+    put_varint(out, u64::from(field_key));
+    put_varint(out, len as u64);
+    put_bytes(out, KEY_VALUE_KEY, key.as_bytes());
+    put_varint(out, u64::from(KEY_VALUE_VALUE));
+    put_varint(out, value_len as u64);
+    put_any_value(out, value, limit, 0);
+}
+
+fn any_value_len(value: &Value<'_>, limit: usize, depth: usize) -> usize {
+    match value {
+        Value::Str(text) => bytes_len(cut_str(text, limit).len()),
+        Value::Bytes(bytes) => bytes_len(bytes.len().min(limit)),
+        Value::Bool(_) => 2,
+        // Negative integers take ten bytes: int64 is written as its two's complement.
+        Value::Int(int) => 1 + varint_len(int.cast_unsigned()),
+        Value::Float(_) => 9,
+        Value::Array(values) => bytes_len(array_len(values, limit, depth)),
+    }
+}
+
+fn array_len(values: &[Value<'_>], limit: usize, depth: usize) -> usize {
+    if depth == MAX_DEPTH {
+        return 0;
+    }
+    values.iter().map(|value| bytes_len(any_value_len(value, limit, depth + 1))).sum()
+}
+
+#[inline]
+fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, limit: usize, depth: usize) {
+    match value {
+        Value::Str(text) => put_bytes(out, ANY_STRING, cut_str(text, limit).as_bytes()),
+        Value::Bytes(bytes) => put_bytes(out, ANY_BYTES, &bytes[..bytes.len().min(limit)]),
+        Value::Bool(bool) => put_varint_field(out, ANY_BOOL, u64::from(*bool)),
+        Value::Int(int) => put_varint_field(out, ANY_INT, int.cast_unsigned()),
+        Value::Float(float) => put_fixed64(out, ANY_DOUBLE, float.to_bits()),
+        Value::Array(values) => {
+            put_varint(out, u64::from(ANY_ARRAY));
+            put_varint(out, array_len(values, limit, depth) as u64);
+            if depth < MAX_DEPTH {
+                for value in values {
+                    put_varint(out, u64::from(ARRAY_VALUES));
+                    put_varint(out, any_value_len(value, limit, depth + 1) as u64);
+                    put_any_value(out, value, limit, depth + 1);
+                }
+            }
+        }
+    }
+}
+
+/// The first `limit` characters of `text` (OpenTelemetry specification, "Attribute Limits": a character counts as one).
+#[inline]
+pub(crate) fn cut_str(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+/// Where in `fields`, a run of `KeyValue` fields written with `field_key`, the attribute `key` stands.
+#[inline]
+pub(crate) fn find_key(fields: &[u8], field_key: u32, key: &str) -> Option<std::ops::Range<usize>> {
+    let key_len = varint_len(u64::from(field_key));
+    let mut start = 0;
+    while start < fields.len() {
+        let (len, len_len) = read_varint(&fields[start + key_len..])?;
+        let body = start + key_len + len_len;
+        let end = body + len as usize;
+        // The key is always the first field of our own `KeyValue`.
+        let (name_len, name_len_len) = read_varint(&fields[body + 1..])?;
+        let name = body + 1 + name_len_len;
+        if name_len as usize == key.len() && &fields[name..name + key.len()] == key.as_bytes() {
+            return Some(start..end);
+        }
+        start = end;
+    }
+    None
+}

@@ -1,0 +1,67 @@
+//! `ExportTraceServiceRequest`: resource and scope put before a run of finished spans.
+
+use bytes::Bytes;
+
+use super::{attribute::put_key_value, bytes_key, bytes_len, put_bytes, put_varint, varint_len};
+use crate::resource::Resource;
+
+/// The version of the semantic conventions that the instrumentation follows.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+const RESOURCE_SPANS: u32 = bytes_key(1);
+const RESOURCE_SPANS_RESOURCE: u32 = bytes_key(1);
+const RESOURCE_SPANS_SCOPE_SPANS: u32 = bytes_key(2);
+const RESOURCE_SPANS_SCHEMA_URL: u32 = bytes_key(3);
+const RESOURCE_ATTRIBUTE: u32 = bytes_key(1);
+const SCOPE_SPANS_SCOPE: u32 = bytes_key(1);
+const SCOPE_SPANS_SCHEMA_URL: u32 = bytes_key(3);
+const SCOPE_NAME: u32 = bytes_key(1);
+const SCOPE_VERSION: u32 = bytes_key(2);
+
+/// What stands before the spans of every request, encoded once.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// `ResourceSpans` up to `scope_spans`.
+    resource: Vec<u8>,
+    /// `ScopeSpans` up to `spans`.
+    scope: Vec<u8>,
+}
+
+impl Envelope {
+    /// The envelope of everything this process sends.
+    pub fn new(resource: &Resource) -> Self {
+        let mut attributes = Vec::new();
+        for (key, value) in &resource.attributes {
+            put_key_value(&mut attributes, RESOURCE_ATTRIBUTE, key, &value.into(), None);
+        }
+        let mut encoded_resource = Vec::new();
+        put_bytes(&mut encoded_resource, RESOURCE_SPANS_RESOURCE, &attributes);
+        put_bytes(&mut encoded_resource, RESOURCE_SPANS_SCHEMA_URL, SCHEMA_URL.as_bytes());
+
+        let mut name = Vec::new();
+        put_bytes(&mut name, SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
+        put_bytes(&mut name, SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+        let mut scope = Vec::new();
+        put_bytes(&mut scope, SCOPE_SPANS_SCOPE, &name);
+        put_bytes(&mut scope, SCOPE_SPANS_SCHEMA_URL, SCHEMA_URL.as_bytes());
+        Self {
+            resource: encoded_resource,
+            scope,
+        }
+    }
+
+    /// The request for `spans`, a run of `ScopeSpans.spans` fields.
+    pub fn request(&self, spans: &[u8]) -> Bytes {
+        let scope_spans_len = self.scope.len() + spans.len();
+        let resource_spans_len = self.resource.len() + bytes_len(scope_spans_len);
+        let mut out = Vec::with_capacity(1 + varint_len(resource_spans_len as u64) + resource_spans_len);
+        put_varint(&mut out, u64::from(RESOURCE_SPANS));
+        put_varint(&mut out, resource_spans_len as u64);
+        out.extend_from_slice(&self.resource);
+        put_varint(&mut out, u64::from(RESOURCE_SPANS_SCOPE_SPANS));
+        put_varint(&mut out, scope_spans_len as u64);
+        out.extend_from_slice(&self.scope);
+        out.extend_from_slice(spans);
+        out.into()
+    }
+}
