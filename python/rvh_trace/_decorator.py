@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from rvh_trace._rvh_trace import use_context
+from rvh_trace._rvh_trace import swap_current
 
 if TYPE_CHECKING:
     from rvh_trace._rvh_trace import SpanTemplate
@@ -51,22 +51,20 @@ def _coroutine(function: Callable[..., Any], template: SpanTemplate) -> Callable
 def _generator(function: Callable[..., Generator[Any, Any, Any]], template: SpanTemplate) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         body = function(*args, **kwargs)
-        span = template.start()
+        span = inside = template.start()
         step: Callable[[], Any] = functools.partial(next, body)
         try:
             while True:
-                with use_context(span):
-                    try:
-                        item = step()
-                    except StopIteration as stop:
-                        span.finish(None)
-                        return stop.value
+                outside = swap_current(inside)
+                try:
+                    item = step()
+                except StopIteration as stop:
+                    span.finish()
+                    return stop.value
+                finally:
+                    inside = swap_current(outside)
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    with use_context(span):
-                        body.close()
-                    raise
                 except BaseException as error:
                     step = functools.partial(body.throw, error)
                 else:
@@ -81,22 +79,20 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], template: Span
 def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], template: SpanTemplate) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         body = function(*args, **kwargs)
-        span = template.start()
+        span = inside = template.start()
         step: Callable[[], Any] = functools.partial(anext, body)
         try:
             while True:
-                with use_context(span):
-                    try:
-                        item = await step()
-                    except StopAsyncIteration:
-                        span.finish(None)
-                        return
+                outside = swap_current(inside)
+                try:
+                    item = await step()
+                except StopAsyncIteration:
+                    span.finish()
+                    return
+                finally:
+                    inside = swap_current(outside)
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    with use_context(span):
-                        await body.aclose()
-                    raise
                 except BaseException as error:
                     step = functools.partial(body.athrow, error)
                 else:

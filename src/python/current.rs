@@ -92,17 +92,18 @@ impl ContextVar {
         Ok(previous)
     }
 
-    /// Puts `previous` back if the variable still holds `value`.
+    /// Puts `previous` back if the variable still holds `value`; whether it did.
     #[inline]
-    fn restore(&self, value: &Bound<'_, PyAny>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn restore(&self, value: &Bound<'_, PyAny>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let py = value.py();
         if !self.get(py)?.is_some_and(|current| current.is(value)) {
-            return Ok(());
+            return Ok(false);
         }
         match previous {
             Some(previous) => self.set(previous),
             None => self.set(py.None().bind(py)),
         }
+        .map(|()| true)
     }
 }
 
@@ -110,7 +111,11 @@ impl ContextVar {
 #[inline]
 pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     // Only spans are ever set.
-    Ok(SPAN.get(py)?.and_then(|value| value.cast_into::<Span>().ok()))
+    let mut current = SPAN.get(py)?.and_then(|value| value.cast_into::<Span>().ok());
+    while let Some(back) = current.as_ref().and_then(Span::way_back) {
+        current = back.and_then(|value| value.cast_into::<Span>().ok());
+    }
+    Ok(current)
 }
 
 /// Makes `span` current and gives the span that was.
@@ -119,9 +124,14 @@ pub(super) fn enter_span<'py>(span: &Bound<'py, Span>) -> PyResult<Option<Bound<
     SPAN.replace(span.as_any())
 }
 
-/// Undoes [`enter_span`].
+/// Sets what is current, whatever was, and gives what was: for generators, whose body and consumer take turns.
+pub(super) fn swap<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    SPAN.replace(value)
+}
+
+/// Undoes [`enter_span`]; `false` when something else is current here, which then stays.
 #[inline]
-pub(super) fn leave_span(span: &Bound<'_, Span>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+pub(super) fn leave_span(span: &Bound<'_, Span>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     SPAN.restore(span.as_any(), previous)
 }
 
@@ -137,5 +147,5 @@ pub(super) fn enter_baggage<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option
 
 /// Undoes [`enter_baggage`].
 pub(super) fn leave_baggage(context: &Bound<'_, PyAny>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    BAGGAGE.restore(context, previous)
+    BAGGAGE.restore(context, previous).map(drop)
 }

@@ -31,7 +31,7 @@ mod native {
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]
-    use super::span::{Span, current_span, new_span, span};
+    use super::span::{Span, SpanTemplate, current_span, new_span, span, swap_current};
     #[pymodule_export]
     use super::span_context::{Context, SpanContext};
     #[pymodule_export]

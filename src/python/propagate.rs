@@ -252,7 +252,7 @@ impl UseContext {
             if let Some(baggage) = &self.baggage {
                 current::leave_baggage(baggage.bind(py).as_any(), previous.baggage.as_ref().map(|p| p.bind(py)))?;
             }
-            current::leave_span(self.span.bind(py), previous.span.as_ref().map(|p| p.bind(py)))
+            current::leave_span(self.span.bind(py), previous.span.as_ref().map(|p| p.bind(py))).map(drop)
         })?;
         Ok(false)
     }

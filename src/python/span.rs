@@ -66,12 +66,16 @@ pub(super) struct Span {
     state: Mutex<State>,
     /// Whether attributes are worth converting. Relaxed: the mutex decides.
     recording: AtomicBool,
+    /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
+    /// still hold it mean what was current before it.
+    abandoned: AtomicBool,
 }
 
 impl Span {
     fn new(body: Body) -> Self {
         Self {
             recording: AtomicBool::new(matches!(body, Body::Recording(_))),
+            abandoned: AtomicBool::new(false),
             state: Mutex::new(State {
                 body,
                 previous: None,
@@ -214,7 +218,20 @@ impl Span {
                 }
             }
         };
-        current::leave_span(slf, previous.as_ref().map(|previous| previous.bind(slf.py())))
+        if !current::leave_span(slf, previous.as_ref().map(|previous| previous.bind(slf.py())))? {
+            slf.get().state().previous = previous;
+            slf.get().abandoned.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Where an abandoned span's context leads: `None` if it is not abandoned, else what was current before it.
+    #[inline]
+    pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Option<Bound<'py, PyAny>>> {
+        if !slf.get().abandoned.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(slf.get().state().previous.as_ref().map(|previous| previous.bind(slf.py()).clone()))
     }
 
     /// Leaves the scope and, with the outermost one, ends the span with what was raised.
@@ -396,6 +413,12 @@ pub(super) fn new_span<'py>(
         Ok(())
     })?;
     Ok(span)
+}
+
+/// Sets what is current and gives what was; `None` for nothing. Only for the generators of `@trace`.
+#[pyfunction]
+pub(super) fn swap_current<'py>(current: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    guard(current.py(), "switching the current span", || current::swap(current)).map(Option::flatten)
 }
 
 /// See the stub.

@@ -73,7 +73,6 @@ impl OtlpGrpcExporter {
         if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
-        client = client.accept_compressed(CompressionEncoding::Gzip);
         let mut request = Request::new(request);
         *request.metadata_mut() = self.metadata.clone();
         let call = async {

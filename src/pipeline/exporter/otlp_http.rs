@@ -183,6 +183,9 @@ async fn read(response: &mut Response) -> Option<Vec<u8>> {
 }
 
 /// Compresses on the calling thread, which is the worker's own.
+///
+/// At the fastest level: spans repeat their keys, which every level finds, and level 6 was measured at 3.9 us of CPU a span,
+/// many times the rest of an export.
 fn gzip(request: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(
         Vec::with_capacity(request.len() / 4),

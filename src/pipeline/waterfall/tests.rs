@@ -398,6 +398,9 @@ prop_compose! {
 }
 
 proptest! {
+    // Drawing is slow in a debug build.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn anything_can_be_drawn_within_the_width(
         spans in prop::collection::vec(any_span(), 0..12),

@@ -205,12 +205,19 @@ fn a_refusal_says_what_the_collector_said_and_what_to_change() {
         b"",
         &["500 Internal Server Error"],
     );
-    refused(
-        "500 Internal Server Error",
-        &[],
-        &vec![b'x'; MAX_RESPONSE + 1],
-        &["/v1/traces"],
-    );
+}
+
+#[test]
+fn an_endless_answer_is_not_read_to_its_end() {
+    let refused = |length| {
+        let body = vec![b'x'; length];
+        answered(http_response("500 Internal Server Error", &[], &body))
+    };
+    let (outcome, url) = refused(MAX_RESPONSE);
+    assert!(error(&outcome).starts_with(&format!("500 Internal Server Error from {url}: xxx")));
+    let (outcome, url) = refused(MAX_RESPONSE + 1);
+    let error = format!("500 Internal Server Error from {url}");
+    assert_eq!(outcome, Outcome::Rejected { error });
 }
 
 #[test]

@@ -1,0 +1,83 @@
+# The front door: `make help` explains itself. CI calls only these targets.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# The interpreter that the virtual environment is made from: the first of these that is CPython 3.11 or later.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; exit; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# `release` is what is shipped; `make test PROFILE=dev` builds faster while one works on the library.
+PROFILE ?= release
+RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+BUILT := $(VENV)/.built-$(PROFILE)
+
+.PHONY: help demo test test-rust test-python test-all lint format bench bench-rust build clean
+
+help: ## What one can make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BUILT) $(VENV)/.group-demo ## A traced FastAPI service through a real collector, shown as waterfalls; KEEP=1 leaves it running
+	$(BIN)/python examples/fastapi_service/demo.py $(if $(KEEP),--keep)
+
+test: test-rust test-python ## Every Rust and Python test
+
+test-rust:
+	cargo test --no-default-features
+
+test-python: $(BUILT) $(VENV)/.group-test
+	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
+
+test-all: ## The Python tests on every CPython from 3.11 up on this machine
+	@for version in 3.11 3.12 3.13 3.14; do \
+		python=$$(command -v "python$$version" || ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python 2>/dev/null | tail -n 1) || true; \
+		if [ -n "$$python" ] && "$$python" -c 'import ensurepip' 2>/dev/null; then \
+			echo "== $$("$$python" --version): $$python"; \
+			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version; \
+		fi; \
+	done
+
+lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest
+	cargo fmt --check
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo clippy --lib -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pyright --verifytypes rvh_trace --ignoreexternal
+	$(BIN)/python -m mypy.stubtest rvh_trace._rvh_trace --ignore-disjoint-bases
+
+format: $(VENV)/.group-lint ## Formats Rust and Python
+	cargo fmt
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(BUILT) $(VENV)/.group-bench ## Every cost beside its baseline and the peers, in one table; ARGS="--quick" for a short run
+	$(BIN)/python -m benches.python $(ARGS)
+
+bench-rust: ## criterion: write a span, parse and format traceparent, push to the batch
+	cargo bench --no-default-features
+
+build: $(BUILT) ## The native module and the package in .venv
+
+clean: ## Removes what was built
+	rm -rf target .venv .venv-* python/rvh_trace/*.so
+
+$(VENV)/.made:
+	@[ -n "$(PYTHON)" ] || { echo "rvh_trace needs CPython 3.11 or later with the venv module. Install one (Debian: apt install python3-venv) or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v cargo >/dev/null || { echo "rvh_trace needs a Rust toolchain (1.88 or later): https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" "maturin>=1.16,<2"
+	@touch $@
+
+$(VENV)/.group-%: pyproject.toml $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+$(VENV)/.built-release $(VENV)/.built-dev: $(VENV)/.made $(RUST_SOURCES) pyproject.toml
+	@rm -f $(VENV)/.built-*
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet $(if $(filter release,$(PROFILE)),--release)
+	@touch $@

@@ -1,0 +1,163 @@
+"""`python -m benches.python`: measures and prints the table."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .collector import CollectorError, collector
+from .imports import NATIVE_MODULES, ModuleSize, module_size
+from .process import ContenderProcess
+from .results import Group, import_group, size_group, subject_group
+from .run import contenders, measure_imports, measure_subjects
+from .sample import Pair, Sample
+from .subjects import IMPORT, NAMES, SIZE, SUBJECTS, Key
+from .table import markdown, plain
+
+METHOD = """\
+Times are medians over rounds. In a round every contender is measured once, in its own process, beside its own baseline:
+batches of both in turn, the median batch of each, and from these the ratio or the difference; the result is the median
+of those, then the lowest and the highest. Nothing is subtracted, the loop's own 10 ns are in both. gc.collect() before
+a round, the garbage collector on within it. Every library exports with its defaults to a live collector, while it is
+timed and between batches. `cpu and export` is the processor time of the whole process for an operation, all threads,
+until its spans are sent: what a library does later, or on another thread, is there. The count of spans includes
+warm-up, parents and sampled baselines.\
+"""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure."""
+
+    rounds: int
+    budget_s: float
+    import_pairs: int
+
+
+QUICK = Effort(rounds=5, budget_s=0.1, import_pairs=9)
+FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything one run found."""
+
+    samples: Mapping[Key, Mapping[int, Sample]]
+    versions: Mapping[str, str]
+    missing: Mapping[str, str]
+    failures: Mapping[str, str]
+    imports: Mapping[str, Sequence[Pair]]
+    sizes: Mapping[str, ModuleSize | None]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benches.python", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about a minute instead of a few")
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
+    parser.add_argument("--endpoint", metavar="URL", help="export to this OTLP/HTTP collector; do not start one")
+    return parser.parse_args()
+
+
+@contextmanager
+def destination(endpoint: str | None) -> Generator[tuple[str, str], None, None]:
+    """What to export to, in words and as an endpoint."""
+    if endpoint is not None:
+        yield endpoint, endpoint.rstrip("/")
+        return
+    with collector() as started:
+        yield started
+
+
+def measure(names: Sequence[str], effort: Effort, endpoint: str | None) -> tuple[str, Measured]:
+    """Runs what `names` asks for; returns what was exported to and what was found."""
+    subjects = [subject for subject in SUBJECTS if subject.name in names]
+    described = "none needed"
+    samples: dict[Key, dict[int, Sample]] = {}
+    processes: Mapping[str, ContenderProcess] = {}
+    if subjects:
+        with destination(endpoint) as (described, url), contenders(subjects, url) as processes:
+            samples = measure_subjects(subjects, processes, effort.rounds, effort.budget_s)
+    return described, Measured(
+        samples,
+        {name: process.version for name, process in processes.items() if process.version},
+        {name: process.missing for name, process in processes.items() if process.missing is not None},
+        {name: process.failure for name, process in processes.items() if process.failure is not None},
+        measure_imports(effort.import_pairs) if IMPORT in names else {},
+        {name: module_size(name) for name in NATIVE_MODULES} if SIZE in names else {},
+    )
+
+
+def groups(names: Sequence[str], measured: Measured) -> list[Group]:
+    """The table's groups, in the order of the subjects."""
+
+    def absent(key: Key) -> str:
+        return "failed" if key[0] in measured.failures else "not installed"
+
+    found = [subject_group(subject, measured.samples, absent) for subject in SUBJECTS if subject.name in names]
+    if measured.imports:
+        found.append(import_group(measured.imports))
+    if measured.sizes:
+        found.append(size_group(measured.sizes))
+    return found
+
+
+def heading(described: str, effort: Effort, load_before: float, versions: Mapping[str, str]) -> str:
+    """Where, with what, and how quiet the machine was."""
+    return "\n".join(
+        (
+            f"CPython {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+            f"load average {load_before:.1f} before and {os.getloadavg()[0]:.1f} after",
+            f"collector: {described}; {effort.rounds} rounds",
+            ", ".join(dict.fromkeys(versions.values())),
+        )
+    )
+
+
+def as_json(head: str, measured: Measured) -> str:
+    """Every sample."""
+    return json.dumps(
+        {
+            "heading": head.splitlines(),
+            "samples": {
+                "/".join(key): {number: asdict(sample) for number, sample in rounds.items()}
+                for key, rounds in measured.samples.items()
+            },
+            "imports": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.imports.items()},
+            "sizes": {name: size and asdict(size) for name, size in measured.sizes.items()},
+        },
+        indent=1,
+    )
+
+
+def main() -> int:
+    """Prints the table. 1 if `rvh_trace` or the collector is missing or broke; a missed target is no failure."""
+    options = arguments()
+    names: Sequence[str] = options.only or NAMES
+    effort = QUICK if options.quick else FULL
+    load_before = os.getloadavg()[0]
+    try:
+        described, measured = measure(names, effort, options.endpoint)
+    except CollectorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    head = heading(described, effort, load_before, measured.versions)
+    table = (markdown if options.markdown else plain)(groups(names, measured))
+    print(head, table, METHOD, sep="\n\n")
+    if options.json is not None:
+        options.json.write_text(as_json(head, measured) + "\n")
+    troubles = {**measured.missing, **measured.failures}
+    for name, trouble in troubles.items():
+        print(f"\n{name}: {trouble}", file=sys.stderr)
+    ours_broke = any(name.startswith("rvh_trace") for name in troubles) or measured.imports.get("rvh_trace") == []
+    return 1 if ours_broke else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

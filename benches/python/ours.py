@@ -1,0 +1,76 @@
+"""`rvh_trace`, sampled and exported, or with the sampler `always_off`."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import rvh_trace
+
+from .contender import SAMPLED, UNSAMPLED, Contender
+from .measure import Case
+from .server import bare, requests
+from .spans import NoopSpan, empty, with_attributes, within
+from .tasks import awaited_tasks, noop
+
+VERSION = f"rvh_trace {rvh_trace.__version__}"
+
+
+def _remote(traceparent: str) -> Callable[[], AbstractContextManager[Any]]:
+    return lambda: rvh_trace.use_context(rvh_trace.extract({"traceparent": traceparent}))
+
+
+def _task_case() -> Case:
+    loop = asyncio.new_event_loop()
+    rvh_trace.install_task_factory(loop)
+    return Case(
+        awaited_tasks(noop, lambda: rvh_trace.span("parent"), loop),
+        awaited_tasks(noop, lambda: rvh_trace.span("parent")),
+        parents=1,
+    )
+
+
+def _exported() -> int:
+    return int(rvh_trace.stats()["exported"])
+
+
+def _drain() -> None:
+    if not rvh_trace.force_flush(10_000):
+        # How many were lost shows in the table; the reason is here.
+        print(f"rvh_trace: {rvh_trace.stats()}", flush=True)
+
+
+def _init(endpoint: str, sampler: str) -> None:
+    rvh_trace.init_tracing("bench", endpoint=endpoint, sampler=sampler)
+
+
+def open_contender(endpoint: str) -> Contender:
+    """Every case, sampled."""
+    _init(endpoint, "parentbased_always_on")
+    span = rvh_trace.span
+    server = rvh_trace.RvhTraceMiddleware(bare)
+    sampled, unsampled = _remote(SAMPLED), _remote(UNSAMPLED)
+    cases = {
+        "span": Case(empty(span), empty(NoopSpan)),
+        "attributes": Case(with_attributes(span), with_attributes(NoopSpan)),
+        "server": Case(requests(server), requests(bare)),
+        "task": _task_case(),
+        "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
+        "unsampled-attributes": Case(
+            within(unsampled, with_attributes(span)), within(sampled, with_attributes(span)), 0, 1
+        ),
+        "server-unsampled": Case(requests(server, UNSAMPLED), requests(bare, UNSAMPLED), 0),
+    }
+    return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))
+
+
+def open_unsampled(endpoint: str) -> Contender:
+    """Root spans that the sampler turns down."""
+    _init(endpoint, "always_off")
+    span = rvh_trace.span
+    cases = {
+        "span": Case(empty(span), empty(NoopSpan), 0),
+        "attributes": Case(with_attributes(span), with_attributes(NoopSpan), 0),
+        "server": Case(requests(rvh_trace.RvhTraceMiddleware(bare)), requests(bare), 0),
+    }
+    return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))

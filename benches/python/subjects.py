@@ -1,0 +1,189 @@
+"""What is measured, against what, and what it may cost."""
+
+import sys
+from dataclasses import dataclass, field
+from typing import Literal
+
+Measure = Literal["ratio", "adds"]
+# A contender and one of its cases.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The most a result may be: a factor, or nanoseconds. `applies` is false where the figure was not meant for."""
+
+    at_most: float
+    text: str
+    applies: bool = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: a case of one contender."""
+
+    who: str
+    contender: str
+    case: str
+    target: Target | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.contender, self.case
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line that sets one entry against another of the same round, by what each adds or by its whole time."""
+
+    who: str
+    subject: Key
+    other: Key
+    by: Literal["added", "time"]
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A group of lines with the same meaning."""
+
+    name: str
+    title: str
+    measure: Measure
+    entries: tuple[Entry, ...]
+    comparisons: tuple[Comparison, ...] = field(default=())
+
+    def measured(self) -> tuple[Key, ...]:
+        """Every case that the lines need, once."""
+        compared = (key for comparison in self.comparisons for key in (comparison.subject, comparison.other))
+        return tuple(dict.fromkeys((*(entry.key for entry in self.entries), *compared)))
+
+
+def _three(case: str, target: Target | None) -> tuple[Entry, ...]:
+    return (
+        Entry("rvh_trace", "rvh_trace", case, target),
+        Entry("opentelemetry-sdk", "opentelemetry", case),
+        Entry("pytracingx", "pytracingx", case),
+    )
+
+
+A_THIRD = Target(1 / 3, "<= 0.33x")
+ON_3_11 = sys.version_info[:2] == (3, 11)
+
+SUBJECTS = (
+    Subject(
+        "span",
+        'with span("op"): pass; baseline: a pure-Python no-op context manager',
+        "ratio",
+        _three("span", Target(1.5, "<= 1.50x")),
+    ),
+    Subject(
+        "attributes",
+        "the same with five attributes and one set_attribute; baseline: the no-op given the same",
+        "ratio",
+        _three("attributes", Target(1.8, "<= 1.80x")),
+    ),
+    Subject(
+        "server",
+        "a server span on a bare ASGI application; baseline: the application alone",
+        "adds",
+        (
+            Entry("rvh_trace", "rvh_trace", "server", Target(2_000, "<= +2 us")),
+            Entry("opentelemetry-instrumentation-asgi, one span", "opentelemetry", "server"),
+            Entry("opentelemetry-instrumentation-asgi, three spans", "opentelemetry", "server-three-spans"),
+            Entry("starlette OpenTelemetryMiddleware", "opentelemetry", "server-starlette"),
+            Entry("pytracingx, by hand", "pytracingx", "server"),
+        ),
+        (
+            Comparison(
+                "rvh_trace adds, to opentelemetry one span adds",
+                ("rvh_trace", "server"),
+                ("opentelemetry", "server"),
+                "added",
+                Target(1 / 60, "<= 1/60"),
+            ),
+        ),
+    ),
+    Subject(
+        "task",
+        "a task span on await create_task(noop()) in a current span; baseline: no task span",
+        "adds",
+        (
+            Entry(
+                "rvh_trace, install_task_factory",
+                "rvh_trace",
+                "task",
+                Target(800, "<= +0.8 us (3.11)", applies=ON_3_11),
+            ),
+            Entry("opentelemetry-sdk, by hand in the coroutine", "opentelemetry", "task"),
+            Entry("pytracingx, by hand in the coroutine", "pytracingx", "task"),
+        ),
+    ),
+    Subject(
+        "unsampled",
+        'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
+        "ratio",
+        _three("unsampled", A_THIRD),
+    ),
+    Subject(
+        "unsampled-attributes",
+        "the same with five attributes and one set_attribute; baseline: remote parent sampled",
+        "ratio",
+        _three("unsampled-attributes", A_THIRD),
+    ),
+    Subject(
+        "server-unsampled",
+        "a server span that is not sampled; baseline: the application alone",
+        "adds",
+        (
+            Entry("rvh_trace, traceparent not sampled", "rvh_trace", "server-unsampled"),
+            Entry("rvh_trace, sampler always_off", "rvh_trace-always_off", "server"),
+            Entry("opentelemetry-instrumentation-asgi, one span", "opentelemetry", "server-unsampled"),
+            Entry("starlette OpenTelemetryMiddleware", "opentelemetry", "server-starlette-unsampled"),
+            Entry("pytracingx, by hand", "pytracingx", "server-unsampled"),
+        ),
+        (
+            Comparison(
+                "rvh_trace adds, not sampled to sampled",
+                ("rvh_trace", "server-unsampled"),
+                ("rvh_trace", "server"),
+                "added",
+                A_THIRD,
+            ),
+        ),
+    ),
+    Subject(
+        "always-off",
+        "root spans, sampler always_off; baseline: a pure-Python no-op context manager",
+        "ratio",
+        (
+            Entry('rvh_trace, with span("op"): pass', "rvh_trace-always_off", "span"),
+            Entry("rvh_trace, five attributes and one set_attribute", "rvh_trace-always_off", "attributes"),
+        ),
+        (
+            Comparison(
+                'with span("op"): pass, to the same sampled',
+                ("rvh_trace-always_off", "span"),
+                ("rvh_trace", "span"),
+                "time",
+                A_THIRD,
+            ),
+            Comparison(
+                "with attributes, to the same sampled",
+                ("rvh_trace-always_off", "attributes"),
+                ("rvh_trace", "attributes"),
+                "time",
+                A_THIRD,
+            ),
+        ),
+    ),
+)
+
+IMPORT = "import"
+IMPORT_TITLE = "import, in a new interpreter; baseline: an interpreter that does nothing"
+IMPORT_TARGET = Target(15_000_000, "<= +15 ms")
+SIZE = "size"
+SIZE_TITLE = "the native module, stripped (MB = 1,000,000 bytes)"
+SIZE_TARGET = Target(6_000_000, "<= 6 MB")
+
+NAMES = (*(subject.name for subject in SUBJECTS), IMPORT, SIZE)
