@@ -14,7 +14,7 @@ use super::tracecontext::trim_ows;
 
 /// The header.
 pub const BAGGAGE: &str = "baggage";
-/// Members that are carried (W3C Baggage, section 3.3.1.6 "Limits").
+/// Members that are carried (W3C Baggage, "Limits").
 pub const MAX_MEMBERS: usize = 64;
 /// Bytes of header that are carried (the same section).
 pub const MAX_LEN: usize = 8192;
@@ -199,7 +199,7 @@ fn parse_member(text: &[u8]) -> Option<Stored> {
     }
     Some(Stored {
         key: key.into(),
-        // Octets that are not UTF-8 become U+FFFD (section 3.3.1.3 "value").
+        // Octets that are not UTF-8 become U+FFFD (W3C Baggage, "value").
         value: match percent_decode(value.as_bytes()).decode_utf8_lossy() {
             Cow::Borrowed(value) => value.into(),
             Cow::Owned(value) => value.into_boxed_str(),

@@ -133,7 +133,7 @@ fn extract_span(carrier: &dyn Carrier) -> Option<SpanContext> {
         headers += 1;
         parent = tracecontext::parse_traceparent(header);
     });
-    // Two callers cannot both be the parent, so neither is (W3C Trace Context, section 3.2.1).
+    // Two callers cannot both be the parent, so neither is (W3C Trace Context, "`traceparent` Header").
     let mut span = parent.filter(|_| headers == 1)?;
     if let Some(header) = joined(carrier, tracecontext::TRACESTATE) {
         span.trace_state = tracecontext::parse_tracestate(std::iter::once(&*header));

@@ -1,7 +1,7 @@
 //! W3C Trace Context: the `traceparent` and `tracestate` headers.
 //!
-//! Section numbers are those of the Level 2 recommendation; where the editor's draft of June 2026 differs (the at sign in
-//! `tracestate` keys), the draft is followed. `traceparent` is read and written without allocating; reading `tracestate`
+//! Rules are cited by the specification's headings; where the editor's draft of June 2026 differs from Level 2 (the at sign
+//! in `tracestate` keys), the draft is followed. `traceparent` is read and written without allocating; reading `tracestate`
 //! allocates once, for the text that is carried on.
 
 use crate::context::{SpanContext, TraceFlags, TraceState};
@@ -12,13 +12,13 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The header that carries vendors' state.
 pub const TRACESTATE: &str = "tracestate";
 
-/// `tracestate` characters that are carried on: what section 3.3.1.5 asks for at least. No more than that, because the
+/// `tracestate` characters that are carried on: what "`tracestate` Limits" asks for at least. No more than that, because the
 /// text is also sent with every exported span, and a client chooses it.
 pub const TRACESTATE_MAX_LEN: usize = 512;
 
 const TRACEPARENT_LEN: usize = 55;
 const TRACESTATE_MAX_MEMBERS: usize = 32;
-/// Members longer than this are the first to go (section 3.3.1.5).
+/// Members longer than this are the first to go ("`tracestate` Limits").
 const TRACESTATE_LONG_MEMBER: usize = 128;
 const TRACESTATE_MAX_KEY: usize = 256;
 const TRACESTATE_MAX_VALUE: usize = 256;
@@ -31,7 +31,7 @@ pub fn parse_traceparent(header: &[u8]) -> Option<SpanContext> {
     let header = trim_ows(header);
     let (fields, rest) = header.split_first_chunk::<TRACEPARENT_LEN>()?;
     let version = hex_byte([fields[0], fields[1]])?;
-    // A later version may append fields, each behind a dash (section 4.3). Version 00 has none.
+    // A later version may append fields, each behind a dash ("Versioning of `traceparent`"). Version 00 has none.
     let ends_well = rest.is_empty() || (version != 0 && rest[0] == b'-');
     if version == 0xff || !ends_well || [fields[2], fields[35], fields[52]] != [b'-'; 3] {
         return None;
@@ -42,7 +42,7 @@ pub fn parse_traceparent(header: &[u8]) -> Option<SpanContext> {
     let context = SpanContext {
         trace_id,
         span_id,
-        // Of a version we do not know, only the sampled bit has a meaning (section 4.3).
+        // Of a version we do not know, only the sampled bit has a meaning (the same section).
         flags: if version == 0 {
             flags
         } else {
@@ -115,7 +115,7 @@ fn join_tracestate(members: &mut [&[u8]]) -> TraceState {
     std::str::from_utf8(&joined[..end]).map_or(TraceState::EMPTY, TraceState::from_validated)
 }
 
-/// Whether `member`, without white space around it, is `key=value` (section 3.3.1.3).
+/// Whether `member`, without white space around it, is `key=value` ("`list-members`").
 fn is_tracestate_member(member: &[u8]) -> bool {
     let Some(equals) = member.iter().position(|byte| *byte == b'=') else {
         return false;
