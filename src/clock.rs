@@ -25,6 +25,12 @@ pub struct Start {
 }
 
 impl Start {
+    /// The start of what has not started.
+    pub(crate) const NEVER: Self = Self {
+        unix_ns: 0,
+        offset_ns: 0,
+    };
+
     /// The current time.
     #[inline]
     pub fn now() -> Self {

@@ -44,8 +44,15 @@ pub enum Status {
     Error = 2,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Created,
+    Started,
+    Ended,
+}
+
 /// Events, links and the status message: most spans have none.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Extra {
     entries: Vec<u8>,
     events: u32,
@@ -64,7 +71,7 @@ pub struct Span {
     parent_is_remote: bool,
     kind: SpanKind,
     status: Status,
-    ended: bool,
+    phase: Phase,
     /// The process it was started in: a span that was alive across `fork` ends only in the parent.
     generation: u32,
     start: Start,
@@ -77,15 +84,14 @@ pub struct Span {
 }
 
 impl Span {
-    /// Starts a span that [`Tracer::start`] has decided to record.
+    /// Makes a span that [`Tracer::decide`] wants recorded. It starts with [`Self::begin`].
     #[inline]
-    pub(crate) fn start(
+    pub(crate) fn new(
         tracer: &'static Tracer,
         context: SpanContext,
         parent: Option<&SpanContext>,
         kind: SpanKind,
         name: &str,
-        start: Start,
     ) -> Self {
         let mut fields = take_buffer();
         put_name(&mut fields, name);
@@ -96,15 +102,53 @@ impl Span {
             parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
             kind,
             status: Status::Unset,
-            ended: false,
+            phase: Phase::Created,
             generation: process_generation(),
-            start,
+            start: Start::NEVER,
             name_end: fields.len(),
             fields,
             attributes: 0,
             dropped_attributes: 0,
             extra: None,
         }
+    }
+
+    /// Starts the span. Later calls do nothing.
+    #[inline]
+    pub fn begin(&mut self, start: Start) {
+        if self.phase == Phase::Created {
+            self.phase = Phase::Started;
+            self.start = start;
+        }
+    }
+
+    /// Whether `parent` is still what this span was made a child of.
+    #[inline]
+    pub(crate) fn is_child_of(&self, parent: Option<&SpanContext>) -> bool {
+        match parent {
+            Some(parent) if parent.is_valid() => {
+                parent.span_id == self.parent_span_id && parent.trace_id == self.context.trace_id
+            }
+            _ => !self.parent_span_id.is_valid(),
+        }
+    }
+
+    /// Makes this span, not yet started, a child of another parent.
+    pub(crate) fn reparent(&mut self, context: SpanContext, parent: Option<&SpanContext>) {
+        self.context = context;
+        self.parent_span_id = parent.map_or(SpanId::INVALID, |parent| parent.span_id);
+        self.parent_is_remote = parent.is_some_and(|parent| parent.is_remote);
+    }
+
+    /// A span of the same name, kind, attributes, events and links, not yet started, in a place of its own.
+    pub(crate) fn copy_as(&self, context: SpanContext, parent: Option<&SpanContext>) -> Self {
+        let mut copy = Self::new(self.tracer, context, parent, self.kind, "");
+        copy.fields.clone_from(&self.fields);
+        copy.name_end = self.name_end;
+        copy.attributes = self.attributes;
+        copy.dropped_attributes = self.dropped_attributes;
+        copy.extra.clone_from(&self.extra);
+        copy
     }
 
     /// What identifies this span to others.
@@ -118,11 +162,6 @@ impl Span {
         self.start
     }
 
-    /// Gives the span another start.
-    pub fn set_start(&mut self, start: Start) {
-        self.start = start;
-    }
-
     /// The tracer that started it.
     pub fn tracer(&self) -> &'static Tracer {
         self.tracer
@@ -130,17 +169,23 @@ impl Span {
 
     /// Whether it has not ended.
     pub fn is_recording(&self) -> bool {
-        !self.ended
+        self.phase != Phase::Ended
     }
 
-    /// Whether [`Self::set_status`] has said Error.
+    /// Whether it was made and has neither started nor ended.
+    #[inline]
+    pub fn is_created(&self) -> bool {
+        self.phase == Phase::Created
+    }
+
+    /// The status set so far.
     pub fn status(&self) -> Status {
         self.status
     }
 
     /// Sets an attribute; one with the same key is replaced.
     pub fn set_attribute(&mut self, key: &str, value: &Value<'_>) {
-        if self.ended {
+        if self.phase == Phase::Ended {
             return;
         }
         if let Some(old) = find_key(&self.fields[self.name_end..], ATTRIBUTE, key) {
@@ -154,7 +199,7 @@ impl Span {
     #[inline]
     pub fn push_attribute(&mut self, key: &str, value: &Value<'_>) {
         let limits = self.tracer.limits();
-        if self.ended {
+        if self.phase == Phase::Ended {
             return;
         }
         if self.attributes >= limits.attributes || key.is_empty() {
@@ -167,7 +212,7 @@ impl Span {
 
     /// Replaces the name.
     pub fn update_name(&mut self, name: &str) {
-        if self.ended {
+        if self.phase == Phase::Ended {
             return;
         }
         let mut field = Vec::with_capacity(name.len() + 3);
@@ -179,7 +224,7 @@ impl Span {
 
     /// Adds an event at the given time.
     pub fn add_event(&mut self, name: &str, unix_ns: u64, attributes: &[(&str, Value<'_>)]) {
-        if self.ended {
+        if self.phase == Phase::Ended {
             return;
         }
         let limits = self.tracer.limits();
@@ -194,7 +239,7 @@ impl Span {
 
     /// Links another span; an invalid context without trace state or attributes is ignored.
     pub fn add_link(&mut self, to: &SpanContext, attributes: &[(&str, Value<'_>)]) {
-        if self.ended || (!to.is_valid() && to.trace_state.is_empty() && attributes.is_empty()) {
+        if self.phase == Phase::Ended || (!to.is_valid() && to.trace_state.is_empty() && attributes.is_empty()) {
             return;
         }
         let limits = self.tracer.limits();
@@ -210,7 +255,7 @@ impl Span {
     /// Sets the status. Ok is final; Unset is ignored; only Error keeps a description (OpenTelemetry specification,
     /// "Set Status").
     pub fn set_status(&mut self, status: Status, description: &str) {
-        if self.ended || self.status == Status::Ok || status == Status::Unset {
+        if self.phase == Phase::Ended || self.status == Status::Ok || status == Status::Unset {
             return;
         }
         self.status = status;
@@ -224,19 +269,21 @@ impl Span {
     /// Ends the span now: encodes it and appends it to the batch. Later calls do nothing.
     #[inline]
     pub fn end(&mut self) {
-        if !self.ended {
+        if self.phase == Phase::Started {
             self.end_at(self.start.later_unix_ns());
         }
     }
 
     /// Ends the span at a time in nanoseconds since the Unix epoch; a time before its start is taken as its start.
+    ///
+    /// A span that never started, or was alive across `fork`, is not exported.
     pub fn end_at(&mut self, end_unix_ns: u64) {
-        if self.ended {
+        if self.phase == Phase::Ended {
             return;
         }
-        self.ended = true;
+        let started = std::mem::replace(&mut self.phase, Phase::Ended) == Phase::Started;
         let fields = std::mem::take(&mut self.fields);
-        if self.generation == process_generation() {
+        if started && self.generation == process_generation() {
             let extra = self.extra.take();
             let extra = extra.as_deref();
             self.tracer.finish(&Finished {

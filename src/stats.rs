@@ -19,7 +19,6 @@ pub enum DropReason {
 /// The counters of one process.
 #[derive(Debug, Default)]
 pub struct Stats {
-    ended: AtomicU64,
     not_sampled: AtomicU64,
     exported: AtomicU64,
     queue_full: AtomicU64,
@@ -61,11 +60,6 @@ impl Snapshot {
 
 impl Stats {
     #[inline]
-    pub(crate) fn count_ended(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[inline]
     pub(crate) fn count_not_sampled(&self) {
         self.not_sampled.fetch_add(1, Ordering::Relaxed);
     }
@@ -93,8 +87,8 @@ impl Stats {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// The counters now.
-    pub fn snapshot(&self) -> Snapshot {
+    /// The counters now; `ended` is counted by the queue.
+    pub(crate) fn snapshot(&self, ended: impl FnOnce() -> u64) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // Outcomes before `ended`: a span that ends in between shows as pending, never as a negative number.
         Snapshot {
@@ -111,7 +105,7 @@ impl Stats {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
-            ended: read(&self.ended),
+            ended: ended(),
         }
     }
 }

@@ -31,6 +31,17 @@ pub enum Started {
     Parent,
 }
 
+/// What the sampler makes of a span before it exists.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Recorded, with this identity.
+    Record(SpanContext),
+    /// Not recorded, with this identity.
+    Drop(SpanContext),
+    /// Not recorded, and its parent's identity stands for it.
+    Inherit,
+}
+
 /// Starts spans and sends them on.
 pub struct Tracer {
     config: Config,
@@ -132,44 +143,53 @@ impl Tracer {
     /// Starts a span now, as a child of `parent` or as the root of a new trace.
     #[inline]
     pub fn start(&'static self, parent: Option<&SpanContext>, kind: SpanKind, name: &str) -> Started {
-        self.start_with(parent, kind, name, Start::now)
+        let mut started = self.create(parent, kind, name);
+        if let Started::Recording(span) = &mut started {
+            span.begin(Start::now());
+        }
+        started
     }
 
-    /// Starts a span at a given time.
+    /// Makes a span that starts when [`Span::begin`] is called.
     #[inline]
-    pub fn start_with(
-        &'static self,
-        parent: Option<&SpanContext>,
-        kind: SpanKind,
-        name: &str,
-        start: impl FnOnce() -> Start,
-    ) -> Started {
+    pub fn create(&'static self, parent: Option<&SpanContext>, kind: SpanKind, name: &str) -> Started {
+        match self.decide(parent) {
+            Decision::Record(context) => Started::Recording(Span::new(self, context, parent, kind, name)),
+            Decision::Drop(context) => Started::NonRecording(context),
+            Decision::Inherit => Started::Parent,
+        }
+    }
+
+    /// Whether a child of `parent`, or a root without one, is recorded, and its identity.
+    #[inline]
+    pub(crate) fn decide(&self, parent: Option<&SpanContext>) -> Decision {
         if self.config.disabled {
-            return Started::Parent;
+            return Decision::Inherit;
         }
         let parent = parent.filter(|parent| parent.is_valid());
         let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
         let sampled = self.config.sampler.samples(parent, trace_id);
-        if !sampled {
-            if let Some(pipeline) = self.pipeline() {
-                pipeline.stats().count_not_sampled();
-            }
-            if parent.is_some_and(|parent| !parent.is_sampled()) {
-                return Started::Parent;
-            }
+        if !sampled && parent.is_some_and(|parent| !parent.is_sampled()) {
+            return Decision::Inherit;
         }
         let context = SpanContext {
             trace_id,
             span_id: SpanId::random(),
-            // A continued trace keeps the random bit as it came; our own ids are random (Trace Context level 2, 3.2.2.3.2).
+            // A continued trace keeps the random bit as it came; our own ids are random (Trace Context level 2,
+            // "Random Trace ID Flag").
             flags: parent.map_or(TraceFlags::RANDOM, |parent| parent.flags).with_sampled(sampled),
             is_remote: false,
             trace_state: parent.map(|parent| parent.trace_state.clone()).unwrap_or_default(),
         };
-        if !sampled || !self.exports() {
-            return Started::NonRecording(context);
+        if sampled && self.exports() { Decision::Record(context) } else { Decision::Drop(context) }
+    }
+
+    /// Counts a span that [`Self::decide`] did not record.
+    #[inline]
+    pub fn count_not_sampled(&self) {
+        if let Some(pipeline) = self.pipeline() {
+            pipeline.stats().count_not_sampled();
         }
-        Started::Recording(Span::start(self, context, parent, kind, name, start()))
     }
 
     #[inline]
@@ -191,6 +211,6 @@ impl Tracer {
 
     /// What was counted so far in this process.
     pub fn stats(&self) -> Snapshot {
-        self.pipeline().map(|pipeline| pipeline.stats().snapshot()).unwrap_or_default()
+        self.pipeline().map(Pipeline::snapshot).unwrap_or_default()
     }
 }

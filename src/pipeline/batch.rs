@@ -37,10 +37,17 @@ pub struct Spans {
     pub count: usize,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    spans: Spans,
+    /// Every span that was ever pushed, room or not. Counted here because the lock is held anyway.
+    pushed: u64,
+}
+
 /// The queue.
 #[derive(Debug)]
 pub struct Batch {
-    waiting: Mutex<Spans>,
+    waiting: Mutex<Waiting>,
     /// Bytes and spans that the worker has taken and not yet settled.
     in_flight_bytes: AtomicUsize,
     in_flight_spans: AtomicUsize,
@@ -70,7 +77,7 @@ impl Batch {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Spans> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,17 +89,22 @@ impl Batch {
         let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
         let in_flight_spans = self.in_flight_spans.load(Ordering::Relaxed);
         let mut waiting = self.waiting();
+        waiting.pushed += 1;
         if self.closed.load(Ordering::Relaxed) {
             return Pushed::Closed;
         }
-        if waiting.bytes.len() + in_flight_bytes + len > self.max_bytes
-            || waiting.count + in_flight_spans >= self.max_spans
-        {
+        let spans = &mut waiting.spans;
+        if spans.bytes.len() + in_flight_bytes + len > self.max_bytes || spans.count + in_flight_spans >= self.max_spans {
             return Pushed::Full;
         }
-        put_span(&mut waiting.bytes, span);
-        waiting.count += 1;
-        if waiting.count == self.wake_at { Pushed::Wake } else { Pushed::Queued }
+        put_span(&mut spans.bytes, span);
+        spans.count += 1;
+        if spans.count == self.wake_at { Pushed::Wake } else { Pushed::Queued }
+    }
+
+    /// How many spans were pushed, whatever became of them.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.waiting().pushed
     }
 
     /// Wakes the worker.
@@ -111,7 +123,7 @@ impl Batch {
         empty.bytes.shrink_to(KEPT_CAPACITY);
         empty.count = 0;
         let mut waiting = self.waiting();
-        let taken = std::mem::replace(&mut *waiting, empty);
+        let taken = std::mem::replace(&mut waiting.spans, empty);
         self.in_flight_bytes.store(taken.bytes.len(), Ordering::Relaxed);
         self.in_flight_spans.store(taken.count, Ordering::Relaxed);
         taken

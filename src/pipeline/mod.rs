@@ -16,7 +16,7 @@ use crate::config::BatchConfig;
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::resource::Resource;
-use crate::stats::{DropReason, Stats};
+use crate::stats::{DropReason, Snapshot, Stats};
 use crate::wire::request::Envelope;
 use crate::wire::span::Finished;
 use batch::{Batch, Pushed};
@@ -62,15 +62,18 @@ impl Pipeline {
         }
     }
 
-    /// What was counted so far.
-    pub fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What was counted so far.
+    pub fn snapshot(&self) -> Snapshot {
+        self.stats.snapshot(|| self.batch.pushed())
     }
 
     /// Appends a finished span, or counts it as lost.
     #[inline]
     pub(crate) fn push(&'static self, span: &Finished<'_>) {
-        self.stats.count_ended();
         // Relaxed: the worker's own lock orders the start; a stale `false` only takes the slow path once more.
         if !self.started.load(Ordering::Relaxed) {
             self.start_worker();
@@ -120,14 +123,14 @@ impl Pipeline {
     ///
     /// Blocks: bindings release the GIL around it.
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
-        let failed_before = self.stats.snapshot();
+        let failed_before = self.snapshot();
         let Some(done) = self.command(Command::Flush) else {
             return Ok(());
         };
         if done.recv_timeout(timeout).is_err() {
             return Err(self.timeout("force_flush", timeout));
         }
-        let after = self.stats.snapshot();
+        let after = self.snapshot();
         let lost = (after.dropped_failed + after.dropped_rejected)
             - (failed_before.dropped_failed + failed_before.dropped_rejected);
         if lost > 0 {
@@ -154,12 +157,12 @@ impl Pipeline {
         };
         // Later spans start no worker; those still here will not be sent any more.
         self.started.store(true, Ordering::Relaxed);
-        if finished && self.stats.snapshot().pending() == 0 {
+        if finished && self.snapshot().pending() == 0 {
             return Ok(());
         }
         let error = self.timeout("shutdown", timeout);
         self.batch.abandon(|| {
-            self.stats.count_dropped(DropReason::Exit, self.stats.snapshot().pending());
+            self.stats.count_dropped(DropReason::Exit, self.snapshot().pending());
         });
         Err(error)
     }
@@ -168,7 +171,7 @@ impl Pipeline {
         Error::Timeout {
             operation,
             timeout,
-            pending: self.stats.snapshot().pending(),
+            pending: self.snapshot().pending(),
         }
     }
 }

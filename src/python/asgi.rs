@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 use super::convert::with_text;
 use super::errors::guard;
 use super::exception::Ending;
-use super::span::Span;
+use super::span::{Body, Span};
 use super::span_context::Context;
 use super::{current, imports, lifecycle};
 use crate::attribute::Value;
@@ -165,11 +165,14 @@ fn start<'py>(scope: &Bound<'py, PyDict>, send: &Bound<'py, PyAny>) -> PyResult<
         Some(tracer) => tracer.start(Some(&parent), SpanKind::Server, method.name()),
         None => Started::Parent,
     };
+    if let (Some(tracer), Started::NonRecording(_) | Started::Parent) = (tracer, &started) {
+        tracer.count_not_sampled();
+    }
     let (span, recorded) = match started {
         Started::Recording(mut span) => {
             // An attribute that cannot be read does not cost the span.
             guard(py, "reading the request", || set_request_attributes(&mut span, scope, &headers, &method))?;
-            (Span::recording(span), true)
+            (Span::new(Body::Recording(span)), true)
         }
         Started::NonRecording(context) => (Span::non_recording(context), false),
         Started::Parent if parent.is_valid() || !baggage.is_empty() => (Span::non_recording(parent), false),
@@ -345,29 +348,31 @@ impl ServerSpan {
 
     /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
     fn end_response(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
         let span = slf.as_super().get();
         if !span.is_live() || slf.get().response().ended_unix_ns.is_some() {
             return Ok(());
         }
-        let ended_unix_ns = span.with_recording(|span| span.start_time().later_unix_ns());
+        let ended_unix_ns = span.with_recording(py, |span| span.start_time().later_unix_ns());
         Self::write_response(slf)?;
         let mut response = slf.get().response();
         if response.status.is_some_and(|status| status >= 500) {
             response.ended_unix_ns = ended_unix_ns;
         } else {
             drop(response);
-            span.with_recording(|span| span.end_at(ended_unix_ns.unwrap_or_default()));
-            span.end_now();
+            span.with_recording(py, |span| span.end_at(ended_unix_ns.unwrap_or_default()));
+            span.end_now(py);
         }
         Ok(())
     }
 
     /// Status, route and name, as they are when the response is over.
     fn write_response(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
         let route = Self::route(slf);
         let this = slf.get();
         let response = this.response();
-        slf.as_super().get().with_recording(|span| {
+        slf.as_super().get().with_recording(py, |span| {
             if let Some(status) = response.status {
                 span.set_attribute("http.response.status_code", &Value::Int(status));
                 if status >= 500 {
@@ -458,6 +463,7 @@ impl ServerSpan {
 
 impl ServerSpan {
     fn finish_span(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+        let py = slf.py();
         let span = slf.as_super().get();
         if !span.is_live() {
             return Ok(());
@@ -469,7 +475,7 @@ impl ServerSpan {
             written = Self::write_response(slf);
         }
         let status = slf.get().response().status;
-        span.with_recording(|span| {
+        span.with_recording(py, |span| {
             if let Ok(ending) = &ending {
                 ending.write(span);
             }
@@ -482,7 +488,7 @@ impl ServerSpan {
                 None => span.end(),
             }
         });
-        span.end_now();
+        span.end_now(py);
         written.and(ending.map(drop))
     }
 }

@@ -118,6 +118,12 @@ pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     Ok(current)
 }
 
+/// Makes `span` current.
+#[inline]
+pub(super) fn set_span(span: &Bound<'_, Span>) -> PyResult<()> {
+    SPAN.set(span.as_any())
+}
+
 /// Makes `span` current and gives the span that was.
 #[inline]
 pub(super) fn enter_span<'py>(span: &Bound<'py, Span>) -> PyResult<Option<Bound<'py, PyAny>>> {

@@ -13,7 +13,8 @@ use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 
 use super::imports;
-use super::span::{Span, new_span};
+use super::creation::new_span;
+use super::span::Span;
 use crate::id::process_generation;
 
 /// The process generation that Tokio was started in, plus one; 0 before.
@@ -36,12 +37,12 @@ fn claim_tokio() -> PyResult<()> {
 #[pyo3(signature = (name, awaitable, attributes=None, /, *, kind=None, links=None, **attrs))]
 pub(super) fn span_future<'py>(
     py: Python<'py>,
-    name: Py<PyAny>,
+    name: &Bound<'py, PyAny>,
     awaitable: &Bound<'py, PyAny>,
-    attributes: Option<Py<PyAny>>,
+    attributes: Option<&Bound<'py, PyAny>>,
     kind: Option<&Bound<'py, PyAny>>,
-    links: Option<Py<PyAny>>,
-    attrs: Option<Py<PyDict>>,
+    links: Option<&Bound<'py, PyAny>>,
+    attrs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     claim_tokio()?;
     let locals = TaskLocals::with_running_loop(py)?;

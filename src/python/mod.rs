@@ -4,7 +4,9 @@
 //! [`errors::guard`]; classes are frozen, their state sits behind a short mutex; a finished span holds no Python object.
 
 mod asgi;
+mod cell;
 mod convert;
+mod creation;
 mod current;
 mod errors;
 mod exception;
@@ -31,7 +33,9 @@ mod native {
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]
-    use super::span::{Span, SpanTemplate, current_span, new_span, span, swap_current};
+    use super::creation::{SpanTemplate, current_span, new_span, swap_current};
+    #[pymodule_export]
+    use super::span::Span;
     #[pymodule_export]
     use super::span_context::{Context, SpanContext};
     #[pymodule_export]
@@ -39,11 +43,12 @@ mod native {
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, creation, errors};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         errors::read_strictness();
+        module.add("span", creation::span_function(module)?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -137,7 +137,7 @@ fn write_header(carrier: &Bound<'_, PyAny>, name: &'static str, value: &str) -> 
 
 /// What is current here: the span and the baggage.
 fn here(py: Python<'_>) -> PyResult<context::Context> {
-    let span = current::span(py)?.map(|span| span.get().clone_context()).unwrap_or_default();
+    let span = current::span(py)?.map(|span| span.get().clone_context(py)).unwrap_or_default();
     Ok(context::Context {
         span,
         baggage: current_baggage(py)?,
@@ -258,9 +258,9 @@ impl UseContext {
     }
 
     #[getter]
-    fn span_context(&self) -> SpanContext {
+    fn span_context(&self, py: Python<'_>) -> SpanContext {
         SpanContext {
-            inner: self.span.get().clone_context(),
+            inner: self.span.get().clone_context(py),
         }
     }
 

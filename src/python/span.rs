@@ -1,70 +1,51 @@
-//! `Span`: the object that users hold, and the functions that make one.
+//! `Span`: the object that users hold.
 //!
-//! A span object is *pending* from `span(...)` until it is entered, so that one object can be a context manager or a
-//! decorator; then it is recording, or not. Python code (a value's `__str__`, `traceback`) runs only while the mutex is
-//! not held. Sampled and empty, `with span("op")` costs about as much as a `with` on an empty pure-Python class.
+//! A span is made with its name and attributes already encoded, starts when it is entered, and ends when it is left. The
+//! object holds no Python object of the user's (see [`super::creation::DeferredSpan`] for the one that must), so the
+//! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
+//! `__str__`, `traceback`) runs only while the cell is not entered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
-use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::convert::{borrow_attributes, for_each_item, owned_attributes, span_kind, with_name, with_value};
+use super::cell::AttachedCell;
+use super::convert::{borrow_attributes, for_each_item, owned_attributes, with_name, with_value};
+use super::creation::{DeferredSpan, decorate};
 use super::errors::guard;
 use super::exception::{Ending, describe};
 use super::span_context::{Context, SpanContext, python_bool};
 use super::task::{Ready, SpanCoroutine};
-use super::{current, imports, lifecycle};
+use super::{current, lifecycle};
 use crate::clock::Start;
 use crate::context;
 use crate::exception;
-use crate::span::{Span as Recording, SpanKind, Status};
-use crate::tracer::Started;
+use crate::span::{Span as Recording, Status};
+use crate::tracer::Decision;
 
-/// What `span(...)` was called with, kept until the span starts.
-pub(super) struct Pending {
-    name: Py<PyAny>,
-    attributes: Option<Py<PyAny>>,
-    extra: Option<Py<PyDict>>,
-    links: Option<Py<PyAny>>,
-    kind: SpanKind,
-}
-
-impl Pending {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            name: self.name.clone_ref(py),
-            attributes: self.attributes.as_ref().map(|attributes| attributes.clone_ref(py)),
-            extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
-            links: self.links.as_ref().map(|links| links.clone_ref(py)),
-            kind: self.kind,
-        }
-    }
-}
-
-enum Body {
-    Pending(Pending),
+pub(super) enum Body {
+    /// Recorded, or made to be.
     Recording(Recording),
+    /// Not recorded. The identity is its own, or its parent's when it has none of its own.
     NonRecording(context::SpanContext),
+    /// A [`DeferredSpan`] that has not started.
+    Deferred,
 }
 
 struct State {
     body: Body,
-    /// What was current before this span; meaningful while `depth` is not 0.
+    /// What was current before this span; meaningful while `depth` is not 0, or when the span is abandoned.
     previous: Option<Py<PyAny>>,
     /// How many scopes are open on it: more than one only when a span is entered again while it is current.
     depth: u32,
 }
 
 /// See the stub.
-#[pyclass(frozen, subclass, weakref, module = "rvh_trace")]
+#[pyclass(frozen, subclass, module = "rvh_trace")]
 pub(super) struct Span {
-    state: Mutex<State>,
-    /// Whether attributes are worth converting. Relaxed: the mutex decides.
+    state: AttachedCell<State>,
+    /// Whether what is set on it will be exported. Relaxed: the cell decides, this only saves entering it.
     recording: AtomicBool,
     /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
     /// still hold it mean what was current before it.
@@ -72,11 +53,11 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn new(body: Body) -> Self {
+    pub(super) fn new(body: Body) -> Self {
         Self {
             recording: AtomicBool::new(matches!(body, Body::Recording(_))),
             abandoned: AtomicBool::new(false),
-            state: Mutex::new(State {
+            state: AttachedCell::new(State {
                 body,
                 previous: None,
                 depth: 0,
@@ -89,140 +70,169 @@ impl Span {
         Self::new(Body::NonRecording(context))
     }
 
-    /// A span that was just started.
-    pub(super) fn recording(span: Recording) -> Self {
-        Self::new(Body::Recording(span))
-    }
-
-    #[inline]
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[inline]
-    fn is_recording_now(&self) -> bool {
-        self.recording.load(Ordering::Relaxed)
+    /// Replaces what it is, before it starts.
+    pub(super) fn become_body(&self, py: Python<'_>, body: Body) {
+        self.recording.store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        let old = self.state.with(py, |state| std::mem::replace(&mut state.body, body));
+        drop(old);
     }
 
     /// Calls `then` with the span if it is being recorded. `then` must not run Python code.
     #[inline]
-    pub(super) fn with_recording<R>(&self, then: impl FnOnce(&mut Recording) -> R) -> Option<R> {
-        match &mut self.state().body {
-            Body::Recording(span) => Some(then(span)),
-            _ => None,
-        }
+    pub(super) fn with_recording<R>(&self, py: Python<'_>, then: impl FnOnce(&mut Recording) -> R) -> Option<R> {
+        self.state
+            .with(py, |state| match &mut state.body {
+                Body::Recording(span) => Some(then(span)),
+                _ => None,
+            })
+            .flatten()
     }
 
     /// Calls `then` with the span's identity, if it has one yet. `then` must not run Python code.
     #[inline]
-    pub(super) fn with_context<R>(&self, then: impl FnOnce(Option<&context::SpanContext>) -> R) -> R {
-        match &self.state().body {
-            Body::Recording(span) => then(Some(span.context())),
-            Body::NonRecording(context) => then(Some(context)),
-            Body::Pending(_) => then(None),
+    pub(super) fn with_context<R>(&self, py: Python<'_>, then: impl FnOnce(Option<&context::SpanContext>) -> R) -> R {
+        let mut then = Some(then);
+        let seen = self.state.with(py, |state| {
+            let context = match &state.body {
+                Body::Recording(span) => Some(span.context()),
+                Body::NonRecording(context) => Some(context),
+                Body::Deferred => None,
+            };
+            then.take().map(|then| then(context))
+        });
+        // A cell that is entered already belongs to a caller up the stack, who is not asking who it is.
+        match (seen.flatten(), then) {
+            (Some(seen), _) => seen,
+            (None, Some(then)) => then(None),
+            (None, None) => unreachable!("`then` is taken only to be called"),
         }
     }
 
-    pub(super) fn clone_context(&self) -> context::SpanContext {
-        self.with_context(|context| context.cloned().unwrap_or_default())
+    pub(super) fn clone_context(&self, py: Python<'_>) -> context::SpanContext {
+        self.with_context(py, |context| context.cloned().unwrap_or_default())
     }
 
-    /// Whether it is recorded and has not ended.
+    /// Whether what is set on it will be exported.
     #[inline]
     pub(super) fn is_live(&self) -> bool {
-        self.is_recording_now()
+        self.recording.load(Ordering::Relaxed)
     }
 
-    /// Starts a pending span as a child of what is current here. Whether it has an identity of its own.
+    /// Starts the span, as a child of `parent`, if it has not started; whether it is current from now on.
     #[inline]
-    fn start(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    fn start(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> PyResult<bool> {
+        /// What is left to do outside of the cell.
+        enum Next {
+            Nothing { enter: bool },
+            Deferred,
+            Reparent,
+        }
         let py = slf.py();
-        let this = slf.get();
-        let pending = {
-            let mut state = this.state();
-            if !matches!(state.body, Body::Pending(_)) {
-                return Ok(true);
+        let next = slf.get().state.with(py, |state| match &mut state.body {
+            Body::Recording(span) => {
+                if span.is_created() {
+                    let unchanged = match parent {
+                        Some(parent) => parent.get().with_context(py, |parent| span.is_child_of(parent)),
+                        None => span.is_child_of(None),
+                    };
+                    if !unchanged {
+                        return Next::Reparent;
+                    }
+                    span.begin(Start::now());
+                }
+                Next::Nothing { enter: true }
             }
-            let taken = Body::NonRecording(context::SpanContext::INVALID);
-            let Body::Pending(pending) = std::mem::replace(&mut state.body, taken) else { return Ok(true) };
-            pending
-        };
-        let Some(tracer) = lifecycle::tracer() else { return Ok(false) };
-        let parent = current::span(py)?;
-        let name = pending.name.bind(py);
-        let (started, inherited) = with_name(name, |name| match &parent {
-            Some(parent) => parent.get().with_context(|context| {
-                let started = tracer.start(context, pending.kind, name);
-                let inherited = matches!(started, Started::Parent).then(|| context.cloned()).flatten();
-                (started, inherited)
-            }),
-            None => (tracer.start(None, pending.kind, name), None),
-        })?;
-        match started {
-            Started::Recording(mut span) => {
-                // Set before the attributes: what they run (`__str__`) sees a span, and an error leaves it usable.
-                let filled = pending.fill(py, &mut span);
-                this.state().body = Body::Recording(span);
-                this.recording.store(true, Ordering::Relaxed);
-                filled.map(|()| true)
+            Body::NonRecording(_) => Next::Nothing { enter: true },
+            Body::Deferred => Next::Deferred,
+        });
+        match next.unwrap_or(Next::Nothing { enter: false }) {
+            Next::Nothing { enter } => Ok(enter),
+            Next::Deferred => DeferredSpan::start(slf, parent),
+            Next::Reparent => Ok(Self::reparent(slf, parent)),
+        }
+    }
+
+    /// Starts a span that was made under another parent than the one it is entered under.
+    #[cold]
+    fn reparent(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> bool {
+        let py = slf.py();
+        let context = parent.map(|parent| parent.get().clone_context(py));
+        let Some(tracer) = lifecycle::tracer() else { return false };
+        match tracer.decide(context.as_ref()) {
+            Decision::Record(own) => {
+                slf.get().with_recording(py, |span| {
+                    span.reparent(own, context.as_ref().filter(|context| context.is_valid()));
+                    span.begin(Start::now());
+                });
+                true
             }
-            Started::NonRecording(context) => {
-                this.state().body = Body::NonRecording(context);
-                Ok(true)
+            Decision::Drop(own) => {
+                tracer.count_not_sampled();
+                slf.get().become_body(py, Body::NonRecording(own));
+                true
             }
-            Started::Parent => {
-                this.state().body = Body::NonRecording(inherited.unwrap_or_default());
-                Ok(false)
+            Decision::Inherit => {
+                tracer.count_not_sampled();
+                slf.get().become_body(py, Body::NonRecording(context.unwrap_or_default()));
+                false
             }
         }
+    }
+
+    /// Starts the span here without making it current.
+    pub(super) fn start_here(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let parent = current::span(slf.py())?;
+        Self::start(slf, parent.as_ref()).map(drop)
     }
 
     /// Starts the span if need be and makes it current. Never fails.
     #[inline]
     pub(super) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
         guard(slf.py(), "starting a span", || {
-            {
-                let mut state = slf.get().state();
-                if state.depth > 0 {
-                    state.depth += 1;
-                    return Ok(());
-                }
+            let py = slf.py();
+            let parent = current::span(py)?;
+            let again = slf.get().state.with(py, |state| {
+                let again = state.depth > 0;
+                state.depth += u32::from(again);
+                again
+            });
+            if again.unwrap_or(true) {
+                return Ok(());
             }
-            let mut own_identity = true;
-            let started = Self::start(slf).map(|own| own_identity = own);
-            if own_identity {
-                let previous = current::enter_span(slf)?;
-                let mut state = slf.get().state();
-                state.previous = previous.map(Bound::unbind);
-                state.depth = 1;
+            let started = Self::start(slf, parent.as_ref());
+            if *started.as_ref().unwrap_or(&true) {
+                current::set_span(slf)?;
+                slf.get().state.with(py, |state| {
+                    state.depth = 1;
+                    state.previous = parent.map(|parent| parent.into_any().unbind());
+                });
             }
-            started
+            started.map(drop)
         })
         .map(drop)
     }
 
-    /// Leaves the scope: what was current before is current again.
+    /// Leaves the scope: what was current before is current again. Whether no scope is open on it any more.
     #[inline]
-    pub(super) fn leave(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let previous = {
-            let mut state = slf.get().state();
-            match state.depth {
-                0 => return Ok(()),
-                1 => {
-                    state.depth = 0;
-                    state.previous.take()
+    pub(super) fn leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let left = slf.get().state.with(py, |state| {
+            let depth = state.depth;
+            state.depth = depth.saturating_sub(1);
+            (depth, if depth == 1 { state.previous.take() } else { None })
+        });
+        match left {
+            Some((1, previous)) => {
+                if !current::leave_span(slf, previous.as_ref().map(|previous| previous.bind(py)))? {
+                    slf.get().state.with(py, |state| state.previous = previous);
+                    slf.get().abandoned.store(true, Ordering::Relaxed);
                 }
-                _ => {
-                    state.depth -= 1;
-                    return Ok(());
-                }
+                Ok(true)
             }
-        };
-        if !current::leave_span(slf, previous.as_ref().map(|previous| previous.bind(slf.py())))? {
-            slf.get().state().previous = previous;
-            slf.get().abandoned.store(true, Ordering::Relaxed);
+            // Never entered, or without an identity of its own to make current.
+            Some((0, _)) => Ok(true),
+            _ => Ok(false),
         }
-        Ok(())
     }
 
     /// Where an abandoned span's context leads: `None` if it is not abandoned, else what was current before it.
@@ -231,116 +241,47 @@ impl Span {
         if !slf.get().abandoned.load(Ordering::Relaxed) {
             return None;
         }
-        Some(slf.get().state().previous.as_ref().map(|previous| previous.bind(slf.py()).clone()))
+        let py = slf.py();
+        slf.get().state.with(py, |state| state.previous.as_ref().map(|previous| previous.bind(py).clone()))
     }
 
     /// Leaves the scope and, with the outermost one, ends the span with what was raised.
     #[inline]
     pub(super) fn exit(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
         guard(slf.py(), "ending a span", || {
-            Self::leave(slf)?;
-            let this = slf.get();
-            if !this.is_recording_now() || this.state().depth > 0 {
+            let py = slf.py();
+            if !Self::leave(slf)? || !slf.get().is_live() {
                 return Ok(());
             }
-            if raised.is_some() {
-                let ending = Ending::of(raised)?;
-                this.with_recording(|span| ending.write(span));
-            }
-            this.end_now();
-            Ok(())
+            let ending = raised.map_or(Ok(Ending::Returned), |raised| Ending::of(Some(raised)));
+            slf.get().with_recording(py, |span| {
+                if let Ok(ending) = &ending {
+                    ending.write(span);
+                }
+                span.end();
+            });
+            slf.get().recording.store(false, Ordering::Relaxed);
+            ending.map(drop)
         })
         .map(drop)
     }
 
     /// Ends the span with what was raised, from outside the context it was entered in.
     pub(super) fn finish_detached(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
-        let previous = {
-            let mut state = slf.get().state();
+        let previous = slf.get().state.with(slf.py(), |state| {
             state.depth = 0;
             state.previous.take()
-        };
+        });
         drop(previous);
         Self::exit(slf, raised)
     }
 
     /// Ends the span, if it is recording.
     #[inline]
-    pub(super) fn end_now(&self) {
-        self.with_recording(Recording::end);
+    pub(super) fn end_now(&self, py: Python<'_>) {
+        self.with_recording(py, Recording::end);
         self.recording.store(false, Ordering::Relaxed);
     }
-
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The collector may run on the thread that holds the lock: skipping an object only delays its collection.
-        let Ok(state) = self.state.try_lock() else { return Ok(()) };
-        visit.call(state.previous.as_ref())?;
-        if let Body::Pending(pending) = &state.body {
-            visit.call(&pending.name)?;
-            visit.call(pending.attributes.as_ref())?;
-            visit.call(pending.extra.as_ref())?;
-            visit.call(pending.links.as_ref())?;
-        }
-        Ok(())
-    }
-}
-
-impl Pending {
-    /// Writes attributes and links on the span; an item that cannot be read does not keep the others from it.
-    #[inline]
-    fn fill(&self, py: Python<'_>, span: &mut Recording) -> PyResult<()> {
-        let mut failed = None;
-        let mut keep = |result: PyResult<()>| {
-            if let Err(error) = result {
-                failed.get_or_insert(error);
-            }
-        };
-        if let Some(attributes) = &self.attributes {
-            keep(push_attributes(span, attributes.bind(py), true));
-        }
-        if let Some(extra) = &self.extra {
-            keep(push_attributes(span, extra.bind(py), self.attributes.is_none()));
-        }
-        if let Some(links) = &self.links {
-            keep(push_links(span, links.bind(py)));
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// Writes the items of a mapping. `fresh` says that the span has no attributes yet, so string keys need no search.
-#[inline]
-fn push_attributes(span: &mut Recording, attributes: &Bound<'_, PyAny>, fresh: bool) -> PyResult<()> {
-    let mut failed = None;
-    for_each_item(attributes, |key, value| {
-        let pushed = with_name(key, |name| {
-            with_value(value, |value| {
-                if fresh && key.is_exact_instance_of::<PyString>() {
-                    span.push_attribute(name, value);
-                } else {
-                    span.set_attribute(name, value);
-                }
-            })
-        });
-        if let Err(error) = pushed.and_then(|inner| inner) {
-            failed.get_or_insert(error);
-        }
-        Ok(())
-    })?;
-    failed.map_or(Ok(()), Err)
-}
-
-fn push_links(span: &mut Recording, links: &Bound<'_, PyAny>) -> PyResult<()> {
-    for link in links.try_iter()? {
-        let link = link?;
-        if let Ok(pair) = link.cast::<PyTuple>() {
-            let attributes = owned_attributes(Some(&pair.get_item(1)?))?;
-            span.add_link(&linked_context(&pair.get_item(0)?)?, &borrow_attributes(&attributes));
-        } else {
-            span.add_link(&linked_context(&link)?, &[]);
-        }
-    }
-    Ok(())
 }
 
 /// The identity of a `SpanContext`, `Span` or `Context`.
@@ -349,7 +290,7 @@ pub(super) fn linked_context(link: &Bound<'_, PyAny>) -> PyResult<context::SpanC
         return Ok(context.get().inner.clone());
     }
     if let Ok(span) = link.cast::<Span>() {
-        return Ok(span.get().clone_context());
+        return Ok(span.get().clone_context(span.py()));
     }
     if let Ok(context) = link.cast::<Context>() {
         return Ok(context.get().inner.span.clone());
@@ -358,76 +299,6 @@ pub(super) fn linked_context(link: &Bound<'_, PyAny>) -> PyResult<context::SpanC
         "expected a SpanContext, Span or Context, got {}",
         link.get_type().name()?
     )))
-}
-
-fn parse_kind(py: Python<'_>, kind: Option<&Bound<'_, PyAny>>) -> PyResult<SpanKind> {
-    let Some(kind) = kind else { return Ok(SpanKind::Internal) };
-    let parsed = guard(py, "an unknown span kind", || {
-        span_kind(kind)?.ok_or_else(|| {
-            let right = "'internal', 'server', 'client', 'producer' or 'consumer'";
-            PyValueError::new_err(format!("kind must be {right}, not {kind}"))
-        })
-    })?;
-    Ok(parsed.unwrap_or_default())
-}
-
-/// See the stub.
-#[pyfunction]
-#[pyo3(signature = (name, attributes=None, /, *, kind=None, links=None, **attrs))]
-pub(super) fn span(
-    py: Python<'_>,
-    name: Py<PyAny>,
-    attributes: Option<Py<PyAny>>,
-    kind: Option<&Bound<'_, PyAny>>,
-    links: Option<Py<PyAny>>,
-    attrs: Option<Py<PyDict>>,
-) -> PyResult<Span> {
-    Ok(Span::new(Body::Pending(Pending {
-        name,
-        attributes,
-        extra: attrs,
-        links,
-        kind: parse_kind(py, kind)?,
-    })))
-}
-
-/// See the stub.
-#[pyfunction]
-#[pyo3(signature = (name, attributes=None, /, *, kind=None, links=None, start_unix_ns=None, **attrs))]
-#[expect(clippy::too_many_arguments, reason = "the signature of the Python function")]
-pub(super) fn new_span<'py>(
-    py: Python<'py>,
-    name: Py<PyAny>,
-    attributes: Option<Py<PyAny>>,
-    kind: Option<&Bound<'py, PyAny>>,
-    links: Option<Py<PyAny>>,
-    start_unix_ns: Option<u64>,
-    attrs: Option<Py<PyDict>>,
-) -> PyResult<Bound<'py, Span>> {
-    let span = Bound::new(py, span(py, name, attributes, kind, links, attrs)?)?;
-    guard(py, "starting a span", || {
-        Span::start(&span)?;
-        if let Some(start_unix_ns) = start_unix_ns {
-            span.get().with_recording(|span| span.set_start(Start::at(start_unix_ns)));
-        }
-        Ok(())
-    })?;
-    Ok(span)
-}
-
-/// Sets what is current and gives what was; `None` for nothing. Only for the generators of `@trace`.
-#[pyfunction]
-pub(super) fn swap_current<'py>(current: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    guard(current.py(), "switching the current span", || current::swap(current)).map(Option::flatten)
-}
-
-/// See the stub.
-#[pyfunction]
-pub(super) fn current_span(py: Python<'_>) -> PyResult<Bound<'_, Span>> {
-    match guard(py, "reading the current span", || current::span(py))?.flatten() {
-        Some(span) => Ok(span),
-        None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID)),
-    }
 }
 
 #[pymethods]
@@ -468,18 +339,7 @@ impl Span {
     }
 
     fn __call__<'py>(slf: &Bound<'py, Self>, function: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let template = match &slf.get().state().body {
-            Body::Pending(pending) => Some(pending.clone_ref(py)),
-            _ => None,
-        };
-        let wrapped = guard(py, "decorating a function", || {
-            let Some(template) = template else {
-                return Err(PyTypeError::new_err("a span that has started cannot decorate a function; use @span(...) directly"));
-            };
-            let fresh = Bound::new(py, SpanTemplate(template))?;
-            imports::traced_function(py)?.call1((&function, fresh))
-        })?;
+        let wrapped = guard(slf.py(), "decorating a function", || decorate(slf, &function))?;
         Ok(wrapped.unwrap_or(function))
     }
 
@@ -492,19 +352,20 @@ impl Span {
     }
 
     fn set_attribute(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
-        guard(key.py(), "setting an attribute", || {
+        let py = key.py();
+        guard(py, "setting an attribute", || {
             with_name(key, |key| {
-                with_value(value, |value| self.with_recording(|span| span.set_attribute(key, value)))
+                with_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value)))
             })?
         })
         .map(drop)
     }
 
     fn set_attributes(&self, attributes: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
         guard(attributes.py(), "setting attributes", || {
@@ -515,14 +376,15 @@ impl Span {
 
     #[pyo3(signature = (name, attributes=None, *, unix_ns=None))]
     fn add_event(&self, name: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>, unix_ns: Option<u64>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
-        guard(name.py(), "adding an event", || {
+        let py = name.py();
+        guard(py, "adding an event", || {
             let owned = owned_attributes(attributes)?;
             let attributes = borrow_attributes(&owned);
             with_name(name, |name| {
-                self.with_recording(|span| {
+                self.with_recording(py, |span| {
                     let unix_ns = unix_ns.unwrap_or_else(|| span.start_time().later_unix_ns());
                     span.add_event(name, unix_ns, &attributes);
                 })
@@ -533,13 +395,13 @@ impl Span {
 
     #[pyo3(signature = (context, attributes=None))]
     fn add_link(&self, context: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
         guard(context.py(), "adding a link", || {
             let to = linked_context(context)?;
             let owned = owned_attributes(attributes)?;
-            self.with_recording(|span| span.add_link(&to, &borrow_attributes(&owned)));
+            self.with_recording(context.py(), |span| span.add_link(&to, &borrow_attributes(&owned)));
             Ok(())
         })
         .map(drop)
@@ -547,10 +409,11 @@ impl Span {
 
     #[pyo3(signature = (status, description=None))]
     fn set_status(&self, status: &Bound<'_, PyAny>, description: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
-        guard(status.py(), "setting a status", || {
+        let py = status.py();
+        guard(py, "setting a status", || {
             let status = match with_name(status, str::to_ascii_lowercase)?.as_str() {
                 "ok" => Status::Ok,
                 "error" => Status::Error,
@@ -560,38 +423,39 @@ impl Span {
                 }
             };
             let description = description.map(|text| with_name(text, str::to_owned)).transpose()?;
-            self.with_recording(|span| span.set_status(status, description.as_deref().unwrap_or_default()));
+            self.with_recording(py, |span| span.set_status(status, description.as_deref().unwrap_or_default()));
             Ok(())
         })
         .map(drop)
     }
 
     fn record_exception(&self, exception: &Bound<'_, PyBaseException>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
         guard(exception.py(), "recording an exception", || {
             let described = describe(exception)?;
-            self.with_recording(|span| exception::record(span, &described, span.start_time().later_unix_ns()));
+            self.with_recording(exception.py(), |span| exception::record(span, &described, span.start_time().later_unix_ns()));
             Ok(())
         })
         .map(drop)
     }
 
     fn update_name(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_recording_now() {
+        if !self.is_live() {
             return Ok(());
         }
-        guard(name.py(), "renaming a span", || with_name(name, |name| self.with_recording(|span| span.update_name(name))))
+        let py = name.py();
+        guard(py, "renaming a span", || with_name(name, |name| self.with_recording(py, |span| span.update_name(name))))
             .map(drop)
     }
 
     #[pyo3(signature = (end_unix_ns=None))]
-    fn end(&self, end_unix_ns: Option<u64>) {
+    fn end(&self, py: Python<'_>, end_unix_ns: Option<u64>) {
         if let Some(end_unix_ns) = end_unix_ns {
-            self.with_recording(|span| span.end_at(end_unix_ns));
+            self.with_recording(py, |span| span.end_at(end_unix_ns));
         }
-        self.end_now();
+        self.end_now(py);
     }
 
     #[pyo3(signature = (error=None, /))]
@@ -600,20 +464,20 @@ impl Span {
     }
 
     #[getter]
-    fn context(&self) -> SpanContext {
+    fn context(&self, py: Python<'_>) -> SpanContext {
         SpanContext {
-            inner: self.clone_context(),
+            inner: self.clone_context(py),
         }
     }
 
     #[getter]
     fn is_recording(&self) -> bool {
-        self.is_recording_now()
+        self.is_live()
     }
 
-    fn __repr__(&self) -> String {
-        let recording = python_bool(self.is_recording_now());
-        self.with_context(|context| match context {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let recording = python_bool(self.is_live());
+        self.with_context(py, |context| match context {
             Some(context) => format!(
                 "<rvh_trace.Span trace_id='{}' span_id='{}' recording={recording}>",
                 context.trace_id, context.span_id
@@ -621,53 +485,13 @@ impl Span {
             None => "<rvh_trace.Span not started>".to_owned(),
         })
     }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.visit(&visit)
-    }
-
-    fn __clear__(&self) {
-        let Ok(mut state) = self.state.try_lock() else { return };
-        let previous = state.previous.take();
-        let pending = match &state.body {
-            Body::Pending(_) => Some(std::mem::replace(
-                &mut state.body,
-                Body::NonRecording(context::SpanContext::INVALID),
-            )),
-            _ => None,
-        };
-        drop(state);
-        drop((previous, pending));
-    }
-}
-
-/// What a decorated function makes a span of at every call.
-#[pyclass(frozen, module = "rvh_trace")]
-pub(super) struct SpanTemplate(Pending);
-
-#[pymethods]
-impl SpanTemplate {
-    fn span(&self, py: Python<'_>) -> Span {
-        Span::new(Body::Pending(self.0.clone_ref(py)))
-    }
-
-    fn start<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
-        let span = Bound::new(py, self.span(py))?;
-        guard(py, "starting a span", || Span::start(&span))?;
-        Ok(span)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.0.name)?;
-        visit.call(self.0.attributes.as_ref())?;
-        visit.call(self.0.extra.as_ref())?;
-        visit.call(self.0.links.as_ref())
-    }
 }
 
 impl Drop for Span {
-    /// A span that nobody ended (a task that never ran, a forgotten `new_span`) ends when nobody can end it any more.
+    /// A span that started and that nobody can end any more (a task that never ran, a forgotten `new_span`) ends now.
     fn drop(&mut self) {
-        self.end_now();
+        if let Body::Recording(span) = &mut self.state.get_mut().body {
+            span.end();
+        }
     }
 }

@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::convert::with_name;
 use super::errors::guard;
-use super::span::Span;
+use super::span::{Body, Span};
 use super::{current, imports, lifecycle};
 use crate::span::SpanKind;
 use crate::tracer::Started;
@@ -331,10 +331,10 @@ impl TaskFactory {
             None => coroutine.get_type().name()?.into_any(),
         };
         let started = with_name(&name, |name| {
-            parent.get().with_context(|parent| tracer.start(parent, SpanKind::Internal, name))
+            parent.get().with_context(py, |parent| tracer.start(parent, SpanKind::Internal, name))
         })?;
         let Started::Recording(span) = started else { return Ok(None) };
-        let span = Bound::new(py, Span::recording(span))?.unbind();
+        let span = Bound::new(py, Span::new(Body::Recording(span)))?.unbind();
         let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, shares_context);
         Ok(Some(Bound::new(py, wrapped)?.into_any()))
     }

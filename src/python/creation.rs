@@ -1,0 +1,490 @@
+//! Making spans: `span`, `new_span`, and what decorators make one of at every call.
+//!
+//! Whether a span is recorded is decided when it is made, so that the attributes of one that is not are never read. What
+//! cannot be decided then (tracing is not set up yet, the parent is not sampled) is a [`DeferredSpan`]: it keeps what
+//! `span(...)` was called with, because it may still be entered elsewhere or turn out to be a decorator.
+
+use std::ffi::{CStr, c_char};
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::cell::AttachedCell;
+use super::convert::{borrow_attributes, for_each_item, owned_attributes, span_kind, with_name, with_value};
+use super::errors::guard;
+use super::span::{Body, Span, linked_context};
+use super::{current, imports, lifecycle};
+use crate::clock::Start;
+use crate::context;
+use crate::span::{Span as Recording, SpanKind};
+use crate::tracer::{Decision, Started};
+
+/// What a span is made of, borrowed from the call.
+struct Call<'a, 'py> {
+    name: &'a Bound<'py, PyAny>,
+    attributes: Option<&'a Bound<'py, PyAny>>,
+    links: Option<&'a Bound<'py, PyAny>>,
+    kind: SpanKind,
+    extra: Extra<'a, 'py>,
+}
+
+/// `**attrs`, as they come.
+#[derive(Clone, Copy)]
+enum Extra<'a, 'py> {
+    None,
+    Dict(&'a Bound<'py, PyDict>),
+    /// Keyword names and their values of a vectorcall; those of the other parameters are skipped.
+    Keywords(&'a Bound<'py, PyTuple>, &'a [Borrowed<'a, 'py, PyAny>]),
+}
+
+impl<'py> Extra<'_, 'py> {
+    fn for_each(&self, mut each: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>) -> PyResult<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Dict(dict) => for_each_item(dict, each),
+            Self::Keywords(names, values) => {
+                let py = names.py();
+                for (name, value) in names.iter_borrowed().zip(values.iter()) {
+                    let own = name.is(pyo3::intern!(py, "kind")) || name.is(pyo3::intern!(py, "links"));
+                    if !own {
+                        each(&name, value)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'py> Call<'_, 'py> {
+    /// Writes attributes and links on the span; one that cannot be read does not keep the others from it.
+    #[inline]
+    fn fill(&self, span: &mut Recording) -> PyResult<()> {
+        let mut failed = None;
+        let mut keep = |result: PyResult<()>| {
+            if let Err(error) = result {
+                failed.get_or_insert(error);
+            }
+        };
+        if let Some(attributes) = self.attributes {
+            let mut each_failed = None;
+            keep(for_each_item(attributes, |key, value| {
+                if let Err(error) = put_attribute(span, key, value, true) {
+                    each_failed.get_or_insert(error);
+                }
+                Ok(())
+            }));
+            keep(each_failed.map_or(Ok(()), Err));
+        }
+        let fresh = self.attributes.is_none();
+        keep(self.extra.for_each(|key, value| put_attribute(span, key, value, fresh)));
+        if let Some(links) = self.links {
+            keep(put_links(span, links));
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The span of this call, made here.
+    #[inline]
+    fn make(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
+        // Without a tracer, or should something fail, the call is kept for later.
+        let made = guard(py, "making a span", || {
+            let Some(tracer) = lifecycle::tracer() else { return Ok(None) };
+            let parent = current::span(py)?;
+            let started = with_name(self.name, |name| match &parent {
+                Some(parent) => parent.get().with_context(py, |parent| tracer.create(parent, self.kind, name)),
+                None => tracer.create(None, self.kind, name),
+            })?;
+            let Started::Recording(mut span) = started else { return Ok(None) };
+            let filled = self.fill(&mut span);
+            let made = Bound::new(py, Span::new(Body::Recording(span)))?;
+            // Reported after the span exists: a bad attribute does not cost the span.
+            guard(py, "reading a span's attributes", || filled)?;
+            Ok(Some(made))
+        })?;
+        match made.flatten() {
+            Some(span) => Ok(span),
+            None => DeferredSpan::make(py, self.keep(py)?),
+        }
+    }
+
+    fn keep(&self, py: Python<'py>) -> PyResult<Pending> {
+        let extra = match self.extra {
+            Extra::None => None,
+            Extra::Dict(dict) => Some(dict.clone()),
+            Extra::Keywords(..) => {
+                let dict = PyDict::new(py);
+                self.extra.for_each(|name, value| dict.set_item(name, value))?;
+                (!dict.is_empty()).then_some(dict)
+            }
+        };
+        Ok(Pending {
+            name: self.name.clone().unbind(),
+            attributes: self.attributes.map(|attributes| attributes.clone().unbind()),
+            extra: extra.map(Bound::unbind),
+            links: self.links.map(|links| links.clone().unbind()),
+            kind: self.kind,
+        })
+    }
+}
+
+/// `fresh` says that the span has no attributes but those of the same mapping, so string keys need no search.
+#[inline]
+fn put_attribute(span: &mut Recording, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, fresh: bool) -> PyResult<()> {
+    with_name(key, |name| {
+        with_value(value, |value| {
+            if fresh && key.is_exact_instance_of::<PyString>() {
+                span.push_attribute(name, value);
+            } else {
+                span.set_attribute(name, value);
+            }
+        })
+    })?
+}
+
+fn put_links(span: &mut Recording, links: &Bound<'_, PyAny>) -> PyResult<()> {
+    for link in links.try_iter()? {
+        let link = link?;
+        if let Ok(pair) = link.cast::<PyTuple>() {
+            let attributes = owned_attributes(Some(&pair.get_item(1)?))?;
+            span.add_link(&linked_context(&pair.get_item(0)?)?, &borrow_attributes(&attributes));
+        } else {
+            span.add_link(&linked_context(&link)?, &[]);
+        }
+    }
+    Ok(())
+}
+
+/// What `span(...)` was called with, kept.
+struct Pending {
+    name: Py<PyAny>,
+    attributes: Option<Py<PyAny>>,
+    extra: Option<Py<PyDict>>,
+    links: Option<Py<PyAny>>,
+    kind: SpanKind,
+}
+
+impl Pending {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            name: self.name.clone_ref(py),
+            attributes: self.attributes.as_ref().map(|attributes| attributes.clone_ref(py)),
+            extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
+            links: self.links.as_ref().map(|links| links.clone_ref(py)),
+            kind: self.kind,
+        }
+    }
+
+    fn with_call<'py, R>(&self, py: Python<'py>, then: impl FnOnce(&Call<'_, 'py>) -> R) -> R {
+        then(&Call {
+            name: self.name.bind(py),
+            attributes: self.attributes.as_ref().map(|attributes| attributes.bind(py)),
+            links: self.links.as_ref().map(|links| links.bind(py)),
+            kind: self.kind,
+            extra: self.extra.as_ref().map_or(Extra::None, |extra| Extra::Dict(extra.bind(py))),
+        })
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.name)?;
+        visit.call(self.attributes.as_ref())?;
+        visit.call(self.extra.as_ref())?;
+        visit.call(self.links.as_ref())
+    }
+}
+
+/// A span whose call is kept. To users it is a `Span`.
+#[pyclass(frozen, extends = Span, name = "Span", module = "rvh_trace")]
+pub(super) struct DeferredSpan {
+    pending: AttachedCell<Option<Pending>>,
+}
+
+impl DeferredSpan {
+    fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
+        let deferred = Self {
+            pending: AttachedCell::new(Some(pending)),
+        };
+        let made = Bound::new(py, PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred))?;
+        Ok(made.into_super())
+    }
+
+    /// Starts a deferred span as a child of `parent`; whether it has an identity of its own.
+    pub(super) fn start(span: &Bound<'_, Span>, parent: Option<&Bound<'_, Span>>) -> PyResult<bool> {
+        let py = span.py();
+        let Ok(deferred) = span.cast::<Self>() else { return Ok(false) };
+        let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else { return Ok(false) };
+        let parent = parent.map(|parent| parent.get().clone_context(py));
+        let started = match lifecycle::tracer() {
+            Some(tracer) => {
+                let started = with_name(pending.name.bind(py), |name| tracer.start(parent.as_ref(), pending.kind, name))?;
+                if !matches!(started, Started::Recording(_)) {
+                    tracer.count_not_sampled();
+                }
+                started
+            }
+            None => Started::Parent,
+        };
+        match started {
+            Started::Recording(mut recording) => {
+                let filled = pending.with_call(py, |call| call.fill(&mut recording));
+                span.get().become_body(py, Body::Recording(recording));
+                guard(py, "reading a span's attributes", || filled)?;
+                Ok(true)
+            }
+            Started::NonRecording(context) => {
+                span.get().become_body(py, Body::NonRecording(context));
+                Ok(true)
+            }
+            Started::Parent => {
+                span.get().become_body(py, Body::NonRecording(parent.unwrap_or_default()));
+                Ok(false)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DeferredSpan {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let visited = self.pending.with_collecting(|pending| pending.as_ref().map_or(Ok(()), |pending| pending.traverse(&visit)));
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let pending = self.pending.with_collecting(Option::take);
+        drop(pending);
+    }
+}
+
+/// What a decorated function makes a span of at every call.
+enum Template {
+    Call(Pending),
+    /// Encoded already: a call costs one copy.
+    Encoded(Recording),
+}
+
+/// See the stub.
+#[pyclass(frozen, module = "rvh_trace")]
+pub(super) struct SpanTemplate(AttachedCell<Template>);
+
+#[pymethods]
+impl SpanTemplate {
+    fn span<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
+        let parent = current::span(py)?.map(|parent| parent.get().clone_context(py));
+        let body = self.0.with(py, |template| match template {
+            Template::Call(pending) => Err(pending.clone_ref(py)),
+            Template::Encoded(model) => Ok(match model.tracer().decide(parent.as_ref()) {
+                Decision::Record(context) => Body::Recording(model.copy_as(context, parent.as_ref().filter(|parent| parent.is_valid()))),
+                Decision::Drop(context) => Body::NonRecording(context),
+                Decision::Inherit => Body::NonRecording(parent.unwrap_or_default()),
+            }),
+        });
+        match body {
+            Some(Ok(body)) => Bound::new(py, Span::new(body)),
+            Some(Err(pending)) => pending.with_call(py, |call| call.make(py)),
+            None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID)),
+        }
+    }
+
+    fn start<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
+        let span = self.span(py)?;
+        guard(py, "starting a span", || Span::start_here(&span))?;
+        Ok(span)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let visited = self.0.with_collecting(|template| match template {
+            Template::Call(pending) => pending.traverse(&visit),
+            Template::Encoded(_) => Ok(()),
+        });
+        visited.unwrap_or(Ok(()))
+    }
+}
+
+/// `@span(...)`: the function with a span around every call.
+pub(super) fn decorate<'py>(span: &Bound<'py, Span>, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = span.py();
+    let pending = match span.cast::<DeferredSpan>() {
+        Ok(deferred) => deferred.get().pending.with(py, |pending| pending.as_ref().map(|pending| pending.clone_ref(py))).flatten(),
+        Err(_) => None,
+    };
+    let template = match pending {
+        Some(pending) => Some(Template::Call(pending)),
+        None => span
+            .get()
+            .with_recording(py, |span| span.is_created().then(|| span.copy_as(span.context().clone(), None)))
+            .flatten()
+            .map(Template::Encoded),
+    };
+    let Some(template) = template else {
+        return Err(PyTypeError::new_err("a span that has started cannot decorate a function; use @span(...) directly"));
+    };
+    let template = Bound::new(py, SpanTemplate(AttachedCell::new(template)))?;
+    imports::traced_function(py)?.call1((function, template))
+}
+
+fn parse_kind<'py>(kind: &Bound<'py, PyAny>) -> PyResult<SpanKind> {
+    let py = kind.py();
+    if kind.is_none() {
+        return Ok(SpanKind::Internal);
+    }
+    let parsed = guard(py, "an unknown span kind", || {
+        span_kind(kind)?.ok_or_else(|| {
+            let right = "'internal', 'server', 'client', 'producer' or 'consumer'";
+            PyValueError::new_err(format!("kind must be {right}, not {kind}"))
+        })
+    })?;
+    Ok(parsed.unwrap_or_default())
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (name, attributes=None, /, *, kind=None, links=None, start_unix_ns=None, **attrs))]
+pub(super) fn new_span<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyAny>,
+    attributes: Option<&Bound<'py, PyAny>>,
+    kind: Option<&Bound<'py, PyAny>>,
+    links: Option<&Bound<'py, PyAny>>,
+    start_unix_ns: Option<u64>,
+    attrs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Span>> {
+    let call = Call {
+        name,
+        attributes,
+        links,
+        kind: kind.map_or(Ok(SpanKind::Internal), parse_kind)?,
+        extra: attrs.map_or(Extra::None, Extra::Dict),
+    };
+    let span = call.make(py)?;
+    guard(py, "starting a span", || {
+        if let Some(start_unix_ns) = start_unix_ns {
+            span.get().with_recording(py, |span| span.begin(Start::at(start_unix_ns)));
+        }
+        Span::start_here(&span)
+    })?;
+    Ok(span)
+}
+
+/// See the stub.
+#[pyfunction]
+pub(super) fn current_span(py: Python<'_>) -> PyResult<Bound<'_, Span>> {
+    match guard(py, "reading the current span", || current::span(py))?.flatten() {
+        Some(span) => Ok(span),
+        None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID)),
+    }
+}
+
+/// Sets what is current and gives what was; `None` for nothing. Only for the generators of `@trace`.
+#[pyfunction]
+pub(super) fn swap_current<'py>(current: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    guard(current.py(), "switching the current span", || current::swap(current)).map(Option::flatten)
+}
+
+const SPAN_NAME: &CStr = c"span";
+/// What `inspect.signature` and stubtest read.
+const SPAN_SIGNATURE: &CStr = c"span(name, attributes=None, /, *, kind=None, links=None, **attrs)\n--\n\n";
+
+/// `span` as a Python function. By hand, because PyO3 gives a function with `**attrs` a tuple and a dict of its arguments
+/// at every call, a tenth of the cost of an empty span.
+#[expect(unsafe_code, reason = "a C function with the vectorcall convention")]
+pub(super) fn span_function<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyAny>> {
+    static DEFINITION: PyOnceLock<Definition> = PyOnceLock::new();
+    struct Definition(*mut ffi::PyMethodDef);
+    // SAFETY: written once before it is shared, then only read.
+    unsafe impl Send for Definition {}
+    // SAFETY: as above.
+    unsafe impl Sync for Definition {}
+
+    let py = module.py();
+    let definition = DEFINITION.get_or_init(py, || {
+        // CPython keeps the pointer for as long as the function lives.
+        Definition(Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: SPAN_NAME.as_ptr().cast::<c_char>(),
+            ml_meth: ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: span_vectorcall,
+            },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: SPAN_SIGNATURE.as_ptr().cast::<c_char>(),
+        })))
+    });
+    let module_name = module.name()?;
+    // SAFETY: attached; the definition is never freed; the result is a new reference or null with an error set.
+    unsafe {
+        let function = ffi::PyCFunction_NewEx(definition.0, std::ptr::null_mut(), module_name.as_ptr());
+        Bound::from_owned_ptr_or_err(py, function)
+    }
+}
+
+/// # Safety
+///
+/// Called by CPython with the vectorcall convention: attached, `nargs` positional arguments followed by one value for every
+/// name in `kwnames`, which is null or a tuple of strings.
+#[expect(unsafe_code, reason = "a C function with the vectorcall convention")]
+unsafe extern "C" fn span_vectorcall(
+    _slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller is attached.
+    let py = unsafe { Python::assume_attached() };
+    // `guard` catches panics of `make`; what stands around it does not panic.
+    // SAFETY: as promised by the caller.
+    let made = unsafe { read_call(py, args, nargs, kwnames) };
+    match made {
+        Ok(span) => span.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`span_vectorcall`].
+#[inline]
+#[expect(unsafe_code, reason = "see span_vectorcall")]
+unsafe fn read_call<'py>(
+    py: Python<'py>,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> PyResult<Bound<'py, Span>> {
+    let positional = usize::try_from(nargs).unwrap_or_default();
+    if !(1..=2).contains(&positional) {
+        let problem = if positional == 0 { "missing the name" } else { "takes at most two positional arguments, name and attributes" };
+        return Err(PyTypeError::new_err(format!("span(): {problem}; other attributes go by keyword")));
+    }
+    // SAFETY: null or a borrowed tuple.
+    let names = unsafe { Bound::from_borrowed_ptr_or_opt(py, kwnames) };
+    let names = names.as_ref().map(|names| names.cast::<PyTuple>()).transpose()?;
+    let count = positional + names.map_or(0, |names| names.len());
+    // SAFETY: `Borrowed` is a pointer to an object; the array holds `count` borrowed references that outlive the call.
+    let values = unsafe { std::slice::from_raw_parts(args.cast::<Borrowed<'_, 'py, PyAny>>(), count) };
+    let (values, keywords) = values.split_at(positional);
+    let (mut kind, mut links, mut extra) = (SpanKind::Internal, None, Extra::None);
+    if let Some(names) = names {
+        for (name, value) in names.iter_borrowed().zip(keywords) {
+            match name.cast::<PyString>()?.to_str().unwrap_or_default() {
+                "kind" => kind = parse_kind(value)?,
+                "links" => links = (!value.is_none()).then_some(&**value),
+                _ => extra = Extra::Keywords(names, keywords),
+            }
+        }
+    }
+    Call {
+        name: &values[0],
+        attributes: values.get(1).map(|attributes| &**attributes).filter(|attributes| !attributes.is_none()),
+        links,
+        kind,
+        extra,
+    }
+    .make(py)
+}
