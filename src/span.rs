@@ -51,9 +51,10 @@ enum Phase {
     Ended,
 }
 
-/// Events, links and the status message: most spans have none.
+/// Events, links, the status message and dropped counts: most spans have none. Apart, to keep a span in 128 bytes.
 #[derive(Debug, Default, Clone)]
 struct Extra {
+    dropped_attributes: u32,
     entries: Vec<u8>,
     events: u32,
     links: u32,
@@ -77,9 +78,8 @@ pub struct Span {
     start: Start,
     /// The name field, then `Span.attributes` fields.
     fields: Vec<u8>,
-    name_end: usize,
+    name_end: u32,
     attributes: u32,
-    dropped_attributes: u32,
     extra: Option<Box<Extra>>,
 }
 
@@ -105,10 +105,10 @@ impl Span {
             phase: Phase::Created,
             generation: process_generation(),
             start: Start::NEVER,
-            name_end: fields.len(),
+            // A name of more than 4 GiB is not exported by anybody.
+            name_end: fields.len() as u32,
             fields,
             attributes: 0,
-            dropped_attributes: 0,
             extra: None,
         }
     }
@@ -146,7 +146,6 @@ impl Span {
         copy.fields.clone_from(&self.fields);
         copy.name_end = self.name_end;
         copy.attributes = self.attributes;
-        copy.dropped_attributes = self.dropped_attributes;
         copy.extra.clone_from(&self.extra);
         copy
     }
@@ -188,8 +187,9 @@ impl Span {
         if self.phase == Phase::Ended {
             return;
         }
-        if let Some(old) = find_key(&self.fields[self.name_end..], ATTRIBUTE, key) {
-            self.fields.drain(self.name_end + old.start..self.name_end + old.end);
+        let start = self.name_end as usize;
+        if let Some(old) = find_key(&self.fields[start..], ATTRIBUTE, key) {
+            self.fields.drain(start + old.start..start + old.end);
             self.attributes -= 1;
         }
         self.push_attribute(key, value);
@@ -203,7 +203,7 @@ impl Span {
             return;
         }
         if self.attributes >= limits.attributes || key.is_empty() {
-            self.dropped_attributes += 1;
+            self.extra.get_or_insert_default().dropped_attributes += 1;
             return;
         }
         put_key_value(&mut self.fields, ATTRIBUTE, key, value, limits.value_length);
@@ -217,8 +217,8 @@ impl Span {
         }
         let mut field = Vec::with_capacity(name.len() + 3);
         put_name(&mut field, name);
-        let new_end = field.len();
-        self.fields.splice(..self.name_end, field);
+        let new_end = field.len() as u32;
+        self.fields.splice(..self.name_end as usize, field);
         self.name_end = new_end;
     }
 
@@ -295,7 +295,7 @@ impl Span {
                 end_unix_ns: end_unix_ns.max(self.start.unix_ns()),
                 fields: &fields,
                 entries: extra.map_or(&[], |extra| &extra.entries),
-                dropped_attributes: self.dropped_attributes,
+                dropped_attributes: extra.map_or(0, |extra| extra.dropped_attributes),
                 dropped_events: extra.map_or(0, |extra| extra.dropped_events),
                 dropped_links: extra.map_or(0, |extra| extra.dropped_links),
                 status: self.status,

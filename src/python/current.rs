@@ -3,6 +3,7 @@
 //! Leaving a scope restores by value and only if the variable still holds the span that is left. It therefore cannot
 //! raise "was created in a different Context", whoever closes an async generator and wherever.
 
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -62,33 +63,38 @@ impl ContextVar {
         Ok(value.filter(|value| !value.is_none()))
     }
 
+    /// Sets `value` and gives the token that [`Self::reset`] takes.
     #[inline]
     #[expect(unsafe_code, reason = "contextvars have no safe binding")]
-    fn set(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn set<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         let var = self.object(py)?;
-        // Before 3.12 a garbage collection may run inside the allocations of PyContextVar_Set; a finaliser that sets a
-        // variable of the same context then frees the map that is being copied. Later versions collect between
-        // bytecodes. Two flag writes, about 3 ns.
-        #[cfg(not(Py_3_12))]
-        // SAFETY: attached.
-        let collecting = unsafe { ffi::PyGC_Disable() };
+        let _collector = CollectorPaused::new();
         // SAFETY: attached; both are valid objects; the token is a new reference or null with an error set.
-        let token = unsafe { ffi::PyContextVar_Set(var.as_ptr(), value.as_ptr()) };
-        #[cfg(not(Py_3_12))]
-        if collecting == 1 {
-            // SAFETY: attached.
-            unsafe { ffi::PyGC_Enable() };
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(var.as_ptr(), value.as_ptr())) }
+    }
+
+    /// Undoes the [`Self::set`] that gave `token`; `false` if that was in another context.
+    #[inline]
+    #[expect(unsafe_code, reason = "contextvars have no safe binding")]
+    fn reset(&self, token: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = token.py();
+        let var = self.object(py)?;
+        let _collector = CollectorPaused::new();
+        // SAFETY: attached; a variable and a token; an error is set unless the result is 0.
+        if unsafe { ffi::PyContextVar_Reset(var.as_ptr(), token.as_ptr()) } == 0 {
+            return Ok(true);
         }
-        // SAFETY: a new reference or null with an error set, see above. Dropping the token forgets the way back.
-        unsafe { Bound::from_owned_ptr_or_err(py, token) }.map(drop)
+        let error = PyErr::fetch(py);
+        // A token of another context, or one that was used: never the user's concern.
+        if error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyRuntimeError>(py) { Ok(false) } else { Err(error) }
     }
 
     /// Sets `value` and gives what was there.
     #[inline]
     fn replace<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let previous = self.get(value.py())?;
-        self.set(value)?;
+        self.set(value).map(drop)?;
         Ok(previous)
     }
 
@@ -103,7 +109,7 @@ impl ContextVar {
             Some(previous) => self.set(previous),
             None => self.set(py.None().bind(py)),
         }
-        .map(|()| true)
+        .map(|_token| true)
     }
 }
 
@@ -118,10 +124,77 @@ pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     Ok(current)
 }
 
-/// Makes `span` current.
-#[inline]
-pub(super) fn set_span(span: &Bound<'_, Span>) -> PyResult<()> {
-    SPAN.set(span.as_any())
+/// The way back from a scope.
+pub(super) struct Scope {
+    token: Py<PyAny>,
+    previous: Option<Py<PyAny>>,
+}
+
+impl Scope {
+    /// Makes `span` current where `previous` was.
+    #[inline]
+    pub(super) fn enter(span: &Bound<'_, Span>, previous: Option<Bound<'_, Span>>) -> PyResult<Self> {
+        Ok(Self {
+            token: SPAN.set(span.as_any())?.unbind(),
+            previous: previous.map(|previous| previous.into_any().unbind()),
+        })
+    }
+
+    /// Gives up the way back.
+    pub(super) fn forget(self, py: Python<'_>) {
+        drop((self.token.into_bound(py), self.previous.map(|previous| previous.into_bound(py))));
+    }
+
+    /// Makes what was current before `span` current again, if `span` is current here; else it gives back what that was.
+    #[inline]
+    pub(super) fn leave(self, span: &Bound<'_, Span>) -> PyResult<Result<(), Option<Py<PyAny>>>> {
+        let py = span.py();
+        // Bound, so that they are let go of here and now, also where PyO3 does not know that we are attached.
+        let (token, previous) = (self.token.into_bound(py), self.previous.map(|previous| previous.into_bound(py)));
+        if !SPAN.get(py)?.is_some_and(|current| current.is(span)) {
+            return Ok(Err(previous.map(Bound::unbind)));
+        }
+        // With the token no second one is made; in a copy of the context it does not work, and the value is set.
+        if !SPAN.reset(&token)? {
+            SPAN.restore(span.as_any(), previous.as_ref())?;
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Keeps the garbage collector from running while a context variable is set, before CPython 3.12.
+///
+/// There it may run inside the allocations of `PyContextVar_Set`, and a finaliser that sets a variable of the same
+/// context then frees the map that is being copied. Later versions collect between bytecodes. Costs two flag writes.
+struct CollectorPaused {
+    #[cfg(not(Py_3_12))]
+    was_enabled: bool,
+}
+
+impl CollectorPaused {
+    #[inline]
+    fn new() -> Self {
+        #[cfg(not(Py_3_12))]
+        #[expect(unsafe_code, reason = "the collector's switch has no safe binding")]
+        // SAFETY: only called while attached.
+        let was_enabled = unsafe { ffi::PyGC_Disable() } == 1;
+        Self {
+            #[cfg(not(Py_3_12))]
+            was_enabled,
+        }
+    }
+}
+
+#[cfg(not(Py_3_12))]
+impl Drop for CollectorPaused {
+    #[inline]
+    #[expect(unsafe_code, reason = "the collector's switch has no safe binding")]
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: only called while attached.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
 }
 
 /// Makes `span` current and gives the span that was.

@@ -17,7 +17,8 @@ use super::errors::guard;
 use super::exception::{Ending, describe};
 use super::span_context::{Context, SpanContext, python_bool};
 use super::task::{Ready, SpanCoroutine};
-use super::{current, lifecycle};
+use super::current::{self, Scope};
+use super::lifecycle;
 use crate::clock::Start;
 use crate::context;
 use crate::exception;
@@ -35,8 +36,10 @@ pub(super) enum Body {
 
 struct State {
     body: Body,
-    /// What was current before this span; meaningful while `depth` is not 0, or when the span is abandoned.
-    previous: Option<Py<PyAny>>,
+    /// The way back from its scope, while `depth` is not 0.
+    scope: Option<Scope>,
+    /// What was current before it, once it is abandoned.
+    way_back: Option<Py<PyAny>>,
     /// How many scopes are open on it: more than one only when a span is entered again while it is current.
     depth: u32,
 }
@@ -59,7 +62,8 @@ impl Span {
             abandoned: AtomicBool::new(false),
             state: AttachedCell::new(State {
                 body,
-                previous: None,
+                scope: None,
+                way_back: None,
                 depth: 0,
             }),
         }
@@ -68,6 +72,23 @@ impl Span {
     /// A span that carries an identity and records nothing.
     pub(super) fn non_recording(context: context::SpanContext) -> Self {
         Self::new(Body::NonRecording(context))
+    }
+
+    /// Makes a new span of an object that nobody else holds.
+    #[inline]
+    pub(super) fn reuse(&self, py: Python<'_>, body: Body) {
+        self.recording.store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        self.abandoned.store(false, Ordering::Relaxed);
+        let old = self.state.with(py, |state| {
+            if let Body::Recording(span) = &mut state.body {
+                span.end();
+            }
+            state.depth = 0;
+            state.body = body;
+            (state.scope.take(), state.way_back.take())
+        });
+        let (scope, way_back) = old.unwrap_or_default();
+        drop((scope.map(|scope| scope.forget(py)), way_back.map(|way_back| way_back.into_bound(py))));
     }
 
     /// Replaces what it is, before it starts.
@@ -201,10 +222,10 @@ impl Span {
             }
             let started = Self::start(slf, parent.as_ref());
             if *started.as_ref().unwrap_or(&true) {
-                current::set_span(slf)?;
+                let scope = Scope::enter(slf, parent)?;
                 slf.get().state.with(py, |state| {
                     state.depth = 1;
-                    state.previous = parent.map(|parent| parent.into_any().unbind());
+                    state.scope = Some(scope);
                 });
             }
             started.map(drop)
@@ -219,12 +240,12 @@ impl Span {
         let left = slf.get().state.with(py, |state| {
             let depth = state.depth;
             state.depth = depth.saturating_sub(1);
-            (depth, if depth == 1 { state.previous.take() } else { None })
+            (depth, if depth == 1 { state.scope.take() } else { None })
         });
         match left {
-            Some((1, previous)) => {
-                if !current::leave_span(slf, previous.as_ref().map(|previous| previous.bind(py)))? {
-                    slf.get().state.with(py, |state| state.previous = previous);
+            Some((1, Some(scope))) => {
+                if let Err(way_back) = scope.leave(slf)? {
+                    slf.get().state.with(py, |state| state.way_back = way_back);
                     slf.get().abandoned.store(true, Ordering::Relaxed);
                 }
                 Ok(true)
@@ -242,7 +263,7 @@ impl Span {
             return None;
         }
         let py = slf.py();
-        slf.get().state.with(py, |state| state.previous.as_ref().map(|previous| previous.bind(py).clone()))
+        slf.get().state.with(py, |state| state.way_back.as_ref().map(|way_back| way_back.bind(py).clone()))
     }
 
     /// Leaves the scope and, with the outermost one, ends the span with what was raised.
@@ -268,11 +289,11 @@ impl Span {
 
     /// Ends the span with what was raised, from outside the context it was entered in.
     pub(super) fn finish_detached(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
-        let previous = slf.get().state.with(slf.py(), |state| {
+        let scope = slf.get().state.with(slf.py(), |state| {
             state.depth = 0;
-            state.previous.take()
+            state.scope.take()
         });
-        drop(previous);
+        drop(scope);
         Self::exit(slf, raised)
     }
 
