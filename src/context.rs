@@ -63,7 +63,7 @@ impl TraceState {
     }
 }
 
-/// The part of a span that crosses process borders (OpenTelemetry specification, "SpanContext").
+/// The part of a span that crosses process borders (OpenTelemetry specification, "`SpanContext`").
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SpanContext {
     /// The trace this span belongs to.

@@ -39,14 +39,14 @@ macro_rules! id_impl {
 
             /// Reads exactly the lower-case hexadecimal form. The all-zero id is read as it stands.
             pub fn from_hex(hex: &[u8]) -> Option<Self> {
+                // No branch a digit: the compiler does sixteen at a time, in half the time of a loop that may stop early.
+                let values = <[u8; $hex]>::try_from(hex).ok()?.map(digit_value);
                 let mut bytes = [0; $bytes];
-                if hex.len() != $hex {
-                    return None;
+                for (byte, pair) in bytes.iter_mut().zip(values.chunks_exact(2)) {
+                    *byte = pair[0] << 4 | pair[1] & 15;
                 }
-                for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-                    *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-                }
-                Some(Self(bytes))
+                let seen = values.iter().fold(0, |seen, value| seen | value);
+                (seen < 16).then_some(Self(bytes))
             }
 
             /// The lower-case hexadecimal form, as ASCII bytes.
@@ -80,11 +80,27 @@ id_impl!(SpanId, 8, 16);
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The value of one lower-case hexadecimal digit; upper case is not valid in a `traceparent`.
+#[inline]
 pub(crate) const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+    match digit_value(digit) {
+        NOT_A_DIGIT => None,
+        value => Some(value),
+    }
+}
+
+/// What [`digit_value`] gives for anything else; has bits that no digit's value has.
+const NOT_A_DIGIT: u8 = 0xff;
+
+/// The value of one lower-case hexadecimal digit, or [`NOT_A_DIGIT`]. Only arithmetic, so that it vectorises.
+#[inline]
+const fn digit_value(digit: u8) -> u8 {
+    let (decimal, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+    if decimal < 10 {
+        decimal
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        NOT_A_DIGIT
     }
 }
 
@@ -104,8 +120,7 @@ impl TraceId {
     /// The 56 random bits that probability sampling reads: the rightmost seven bytes (W3C Trace Context level 2,
     /// section 3.2.2.3 "random-trace-id flag"; OpenTelemetry, "`TraceState` probability sampling").
     pub fn randomness(self) -> u64 {
-        let [.., a, b, c, d, e, f, g] = self.0;
-        u64::from_be_bytes([0, a, b, c, d, e, f, g])
+        u128::from_be_bytes(self.0) as u64 & ((1 << 56) - 1)
     }
 }
 
@@ -192,6 +207,21 @@ mod tests {
         assert_eq!(id.to_string().as_bytes(), id.to_hex());
         assert_eq!(SpanId::from_hex(b"00F067aa0ba902b7"), None);
         assert_eq!(SpanId::from_hex(b"00f067aa0ba902b"), None);
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_its_digit_or_refused() {
+        for (place, byte) in (0..32).flat_map(|place| (0..=u8::MAX).map(move |byte| (place, byte))) {
+            let mut hex = [b'0'; 32];
+            hex[place] = byte;
+            let digit = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+            let expected = digit.map(|digit| (u128::from(digit) << (4 * (31 - place))).to_be_bytes());
+            assert_eq!(TraceId::from_hex(&hex).map(TraceId::to_bytes), expected, "{byte:#x} at {place}");
+            if place < 16 {
+                let expected = digit.map(|digit| (u64::from(digit) << (4 * (15 - place))).to_be_bytes());
+                assert_eq!(SpanId::from_hex(&hex[..16]).map(SpanId::to_bytes), expected, "{byte:#x} at {place}");
+            }
+        }
     }
 
     #[test]

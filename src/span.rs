@@ -188,7 +188,7 @@ impl Span {
             return;
         }
         let start = self.name_end as usize;
-        if let Some(old) = find_key(&self.fields[start..], ATTRIBUTE, key) {
+        if let Some(old) = find_key(&self.fields[start..], key) {
             self.fields.drain(start + old.start..start + old.end);
             self.attributes -= 1;
         }

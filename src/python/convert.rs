@@ -9,6 +9,41 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, Py
 use crate::attribute::Value;
 use crate::span::SpanKind;
 
+/// The text of an ASCII string, in place. Anything else is for the general way.
+#[inline]
+#[expect(unsafe_code, reason = "a call into CPython for every key and value would double their cost")]
+pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a str> {
+    let string = object.as_ptr();
+    // SAFETY: attached; an exact `str` that is compact ASCII has its `length` characters, one byte each, at its data
+    // pointer. They are immutable and live as long as the object, which the borrow keeps alive. ASCII is UTF-8.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(string) == 0 || ffi::PyUnicode_IS_COMPACT_ASCII(string) == 0 {
+            return None;
+        }
+        let length = ffi::PyUnicode_GET_LENGTH(string).cast_unsigned();
+        let bytes = std::slice::from_raw_parts(ffi::PyUnicode_DATA(string).cast::<u8>(), length);
+        Some(std::str::from_utf8_unchecked(bytes))
+    }
+}
+
+/// Calls `then` with the value if its type is one of the plain ones exactly.
+///
+/// Inlined with `then` once for every type, so that what follows knows the variant.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see above; 20 ns an attribute")]
+pub(super) fn with_plain_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&Value<'_>) -> R) -> Option<R> {
+    if let Some(text) = ascii(value) {
+        return Some(then(&Value::Str(text)));
+    }
+    if let Ok(int) = value.cast_exact::<PyInt>() {
+        return int.extract().ok().map(|int| then(&Value::Int(int)));
+    }
+    if let Ok(float) = value.cast_exact::<PyFloat>() {
+        return Some(then(&Value::Float(float.value())));
+    }
+    value.cast_exact::<PyBool>().ok().map(|bool| then(&Value::Bool(bool.is_true())))
+}
+
 /// Calls `then` with the text of a Python string; what has no UTF-8 (lone surrogates) is replaced.
 #[inline]
 pub(super) fn with_text<R>(text: &Bound<'_, PyString>, then: impl FnOnce(&str) -> R) -> R {
@@ -21,6 +56,9 @@ pub(super) fn with_text<R>(text: &Bound<'_, PyString>, then: impl FnOnce(&str) -
 /// Calls `then` with a name or key: a string, or whatever `str()` makes of it.
 #[inline]
 pub(super) fn with_name<R>(name: &Bound<'_, PyAny>, then: impl FnOnce(&str) -> R) -> PyResult<R> {
+    if let Some(text) = ascii(name) {
+        return Ok(then(text));
+    }
     match name.cast::<PyString>() {
         Ok(text) => Ok(with_text(text, then)),
         Err(_) => Ok(with_text(&name.str()?, then)),
@@ -28,22 +66,11 @@ pub(super) fn with_name<R>(name: &Bound<'_, PyAny>, then: impl FnOnce(&str) -> R
 }
 
 /// Calls `then` with the value as OTLP can carry it.
-#[inline]
-pub(super) fn with_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&Value<'_>) -> R) -> PyResult<R> {
-    if let Ok(text) = value.cast_exact::<PyString>() {
-        if let Ok(text) = text.to_str() {
-            return Ok(then(&Value::Str(text)));
-        }
-    } else if let Ok(int) = value.cast_exact::<PyInt>() {
-        if let Ok(int) = int.extract() {
-            return Ok(then(&Value::Int(int)));
-        }
-    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
-        return Ok(then(&Value::Float(float.value())));
-    } else if let Ok(bool) = value.cast_exact::<PyBool>() {
-        return Ok(then(&Value::Bool(bool.is_true())));
+pub(super) fn with_value<R>(value: &Bound<'_, PyAny>, mut then: impl FnMut(&Value<'_>) -> R) -> PyResult<R> {
+    match with_plain_value(value, &mut then) {
+        Some(done) => Ok(done),
+        None => with_unusual_value(value, then),
     }
-    with_unusual_value(value, then)
 }
 
 #[cold]

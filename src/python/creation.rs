@@ -4,18 +4,15 @@
 //! cannot be decided then (tracing is not set up yet, the parent is not sampled) is a [`DeferredSpan`]: it keeps what
 //! `span(...)` was called with, because it may still be entered elsewhere or turn out to be a decorator.
 
-use std::ffi::{CStr, c_char};
-
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::AttachedCell;
-use super::convert::{borrow_attributes, for_each_item, owned_attributes, span_kind, with_name, with_value};
+use super::convert::{ascii, borrow_attributes, for_each_item, owned_attributes, span_kind, with_name, with_plain_value, with_value};
 use super::errors::guard;
 use super::span::{Body, Span, linked_context};
 use super::{current, imports, lifecycle};
@@ -141,15 +138,18 @@ fn is_unused(object: &Py<Span>) -> bool {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
-/// The object for a span: the last one again, if everybody has let go of it.
+/// The object for a span: one of the last two again, if everybody has let go of it. Two, because in
+/// `with span(...) as name` the name holds the last one until the next is entered.
 ///
 /// The next `with span(...)` after one has ended is the common case, and making and freeing an object is a sixth of its
 /// cost. CPython's `zip` reuses its result tuple in the same way. Not without a GIL: there a count of one proves nothing.
 #[inline]
 fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
-    static LAST: AttachedCell<Option<Py<Span>>> = AttachedCell::new(None);
+    static LAST: AttachedCell<[Option<Py<Span>>; 2]> = AttachedCell::new([None, None]);
     if cfg!(not(Py_GIL_DISABLED)) {
-        let unused = LAST.with(py, |last| last.as_ref().filter(|last| is_unused(last)).map(|last| last.clone_ref(py)));
+        let unused = LAST.with(py, |last| {
+            last.iter().flatten().find(|last| is_unused(last)).map(|last| last.clone_ref(py))
+        });
         if let Some(span) = unused.flatten() {
             span.get().reuse(py, body);
             return Ok(span.into_bound(py));
@@ -157,8 +157,11 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
     }
     let span = Bound::new(py, Span::new(body))?;
     if cfg!(not(Py_GIL_DISABLED)) {
-        let last = LAST.with(py, |last| last.replace(span.clone().unbind()));
-        drop(last.flatten().map(|last| last.into_bound(py)));
+        let oldest = LAST.with(py, |last| {
+            last.swap(0, 1);
+            last[0].replace(span.clone().unbind())
+        });
+        drop(oldest.flatten().map(|oldest| oldest.into_bound(py)));
     }
     Ok(span)
 }
@@ -166,6 +169,21 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
 /// `fresh` says that the span has no attributes but those of the same mapping, so string keys need no search.
 #[inline]
 fn put_attribute(span: &mut Recording, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, fresh: bool) -> PyResult<()> {
+    if let (true, Some(key)) = (fresh, ascii(key))
+        && with_plain_value(value, |value| span.push_attribute(key, value)).is_some()
+    {
+        return Ok(());
+    }
+    put_unusual_attribute(span, key, value, fresh)
+}
+
+#[cold]
+fn put_unusual_attribute(
+    span: &mut Recording,
+    key: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    fresh: bool,
+) -> PyResult<()> {
     with_name(key, |name| {
         with_value(value, |value| {
             if fresh && key.is_exact_instance_of::<PyString>() {
@@ -416,105 +434,41 @@ pub(super) fn swap_current<'py>(current: &Bound<'py, PyAny>) -> PyResult<Option<
     guard(current.py(), "switching the current span", || current::swap(current)).map(Option::flatten)
 }
 
-const SPAN_NAME: &CStr = c"span";
-/// What `inspect.signature` and stubtest read.
-const SPAN_SIGNATURE: &CStr = c"span(name, attributes=None, /, *, kind=None, links=None, **attrs)\n--\n\n";
-
-/// `span` as a Python function. By hand, because PyO3 gives a function with `**attrs` a tuple and a dict of its arguments
-/// at every call, a tenth of the cost of an empty span.
-#[expect(unsafe_code, reason = "a C function with the vectorcall convention")]
-pub(super) fn span_function<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyAny>> {
-    static DEFINITION: PyOnceLock<Definition> = PyOnceLock::new();
-    struct Definition(*mut ffi::PyMethodDef);
-    // SAFETY: written once before it is shared, then only read.
-    unsafe impl Send for Definition {}
-    // SAFETY: as above.
-    unsafe impl Sync for Definition {}
-
-    let py = module.py();
-    let definition = DEFINITION.get_or_init(py, || {
-        // CPython keeps the pointer for as long as the function lives.
-        Definition(Box::leak(Box::new(ffi::PyMethodDef {
-            ml_name: SPAN_NAME.as_ptr().cast::<c_char>(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: span_vectorcall,
-            },
-            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-            ml_doc: SPAN_SIGNATURE.as_ptr().cast::<c_char>(),
-        })))
-    });
-    let module_name = module.name()?;
-    // SAFETY: attached; the definition is never freed; the result is a new reference or null with an error set.
-    unsafe {
-        let function = ffi::PyCFunction_NewEx(definition.0, std::ptr::null_mut(), module_name.as_ptr());
-        Bound::from_owned_ptr_or_err(py, function)
-    }
-}
-
-/// # Safety
-///
-/// Called by CPython with the vectorcall convention: attached, `nargs` positional arguments followed by one value for every
-/// name in `kwnames`, which is null or a tuple of strings.
-#[expect(unsafe_code, reason = "a C function with the vectorcall convention")]
-unsafe extern "C" fn span_vectorcall(
-    _slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    nargs: ffi::Py_ssize_t,
-    kwnames: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: the caller is attached.
-    let py = unsafe { Python::assume_attached() };
-    // `guard` catches panics of `make`; what stands around it does not panic.
-    // SAFETY: as promised by the caller.
-    let made = unsafe { read_call(py, args, nargs, kwnames) };
-    match made {
-        Ok(span) => span.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
-    }
-}
-
-/// # Safety
-///
-/// As for [`span_vectorcall`].
+/// What `span(...)` was called with, from the vectorcall convention.
 #[inline]
-#[expect(unsafe_code, reason = "see span_vectorcall")]
-unsafe fn read_call<'py>(
+pub(super) fn span<'py>(
     py: Python<'py>,
-    args: *const *mut ffi::PyObject,
-    nargs: ffi::Py_ssize_t,
-    kwnames: *mut ffi::PyObject,
+    values: &[Borrowed<'_, 'py, PyAny>],
+    keywords: &[Borrowed<'_, 'py, PyAny>],
+    names: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, Span>> {
-    let positional = usize::try_from(nargs).unwrap_or_default();
-    if !(1..=2).contains(&positional) {
-        let problem = if positional == 0 { "missing the name" } else { "takes at most two positional arguments, name and attributes" };
-        return Err(PyTypeError::new_err(format!("span(): {problem}; other attributes go by keyword")));
-    }
-    // SAFETY: null or a borrowed tuple.
-    let names = unsafe { Bound::from_borrowed_ptr_or_opt(py, kwnames) };
-    let names = names.as_ref().map(|names| names.cast::<PyTuple>()).transpose()?;
-    let count = positional + names.map_or(0, |names| names.len());
-    // SAFETY: `Borrowed` is a pointer to an object; the array holds `count` borrowed references that outlive the call.
-    let values = unsafe { std::slice::from_raw_parts(args.cast::<Borrowed<'_, 'py, PyAny>>(), count) };
-    let (values, keywords) = values.split_at(positional);
+    let (name, attributes) = match values {
+        [name] => (name, None),
+        [name, attributes] => (name, (!attributes.is_none()).then_some(&**attributes)),
+        [] => return Err(PyTypeError::new_err("span() missing 1 required positional argument: 'name'")),
+        _ => {
+            let given = values.len();
+            return Err(PyTypeError::new_err(format!(
+                "span() takes the name and a mapping of attributes as positional arguments, but {given} were given"
+            )));
+        }
+    };
     let (mut kind, mut links, mut extra) = (SpanKind::Internal, None, Extra::None);
     if let Some(names) = names {
-        for (name, value) in names.iter_borrowed().zip(keywords) {
-            match name.cast::<PyString>()?.to_str().unwrap_or_default() {
+        for (keyword, value) in names.iter_borrowed().zip(keywords) {
+            match keyword.cast::<PyString>()?.to_str().unwrap_or_default() {
                 "kind" => kind = parse_kind(value)?,
                 "links" => links = (!value.is_none()).then_some(&**value),
                 _ => extra = Extra::Keywords(names, keywords),
             }
         }
     }
-    Call {
-        name: &values[0],
-        attributes: values.get(1).map(|attributes| &**attributes).filter(|attributes| !attributes.is_none()),
+    let call = Call {
+        name,
+        attributes,
         links,
         kind,
         extra,
-    }
-    .make(py)
+    };
+    call.make(py)
 }

@@ -18,6 +18,7 @@ mod span;
 mod span_context;
 mod task;
 mod testing;
+mod vectorcall;
 
 use pyo3::prelude::*;
 
@@ -43,12 +44,12 @@ mod native {
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, creation, errors};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, vectorcall};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         errors::read_strictness();
-        module.add("span", creation::span_function(module)?)?;
+        vectorcall::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

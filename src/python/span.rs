@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::cell::AttachedCell;
-use super::convert::{borrow_attributes, for_each_item, owned_attributes, with_name, with_value};
+use super::convert::{ascii, borrow_attributes, for_each_item, owned_attributes, with_name, with_plain_value, with_value};
 use super::creation::{DeferredSpan, decorate};
 use super::errors::guard;
 use super::exception::{Ending, describe};
@@ -297,6 +297,26 @@ impl Span {
         Self::exit(slf, raised)
     }
 
+    /// Sets an attribute. Never fails.
+    #[inline]
+    pub(super) fn put_attribute(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !self.is_live() {
+            return Ok(());
+        }
+        let py = key.py();
+        if let Some(key) = ascii(key)
+            && with_plain_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value))).is_some()
+        {
+            return Ok(());
+        }
+        guard(py, "setting an attribute", || {
+            with_name(key, |key| {
+                with_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value)))
+            })?
+        })
+        .map(drop)
+    }
+
     /// Ends the span, if it is recording.
     #[inline]
     pub(super) fn end_now(&self, py: Python<'_>) {
@@ -322,27 +342,9 @@ pub(super) fn linked_context(link: &Bound<'_, PyAny>) -> PyResult<context::SpanC
     )))
 }
 
+// `__enter__`, `__exit__` and `set_attribute` are in `super::vectorcall`.
 #[pymethods]
 impl Span {
-    #[inline]
-    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        Self::enter(slf)?;
-        Ok(slf.clone())
-    }
-
-    #[inline]
-    #[pyo3(signature = (exc_type, exc, traceback, /))]
-    fn __exit__(
-        slf: &Bound<'_, Self>,
-        exc_type: &Bound<'_, PyAny>,
-        exc: &Bound<'_, PyAny>,
-        traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let _ = (exc_type, traceback);
-        Self::exit(slf, exc.cast::<PyBaseException>().ok())?;
-        Ok(false)
-    }
-
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Ready>> {
         Self::enter(slf)?;
         Bound::new(slf.py(), Ready::new(slf.clone().into_any().unbind()))
@@ -355,7 +357,8 @@ impl Span {
         exc: &Bound<'py, PyAny>,
         traceback: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Ready>> {
-        Self::__exit__(slf, exc_type, exc, traceback)?;
+        let _ = (exc_type, traceback);
+        Self::exit(slf, exc.cast::<PyBaseException>().ok())?;
         Bound::new(slf.py(), Ready::new(slf.py().None()))
     }
 
@@ -372,25 +375,12 @@ impl Span {
         super::propagate::use_context(slf.as_any())
     }
 
-    fn set_attribute(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_live() {
-            return Ok(());
-        }
-        let py = key.py();
-        guard(py, "setting an attribute", || {
-            with_name(key, |key| {
-                with_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value)))
-            })?
-        })
-        .map(drop)
-    }
-
     fn set_attributes(&self, attributes: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
         guard(attributes.py(), "setting attributes", || {
-            for_each_item(attributes, |key, value| self.set_attribute(key, value))
+            for_each_item(attributes, |key, value| self.put_attribute(key, value))
         })
         .map(drop)
     }

@@ -20,6 +20,49 @@ const MAX_DEPTH: usize = 16;
 #[inline]
 pub fn put_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value<'_>, limit: Option<u32>) {
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    if key.len() <= SHORT && field_key < 0x80 {
+        let key = key.as_bytes();
+        match value {
+            Value::Str(text) => {
+                let text = cut_str(text, limit).as_bytes();
+                if text.len() <= SHORT {
+                    let len = text.len() as u8;
+                    put_short(out, field_key as u8, key, &[ANY_STRING as u8, len], text);
+                    return;
+                }
+            }
+            Value::Bool(bool) => return put_short(out, field_key as u8, key, &[ANY_BOOL as u8, u8::from(*bool)], &[]),
+            Value::Float(float) => {
+                return put_short(out, field_key as u8, key, &[ANY_DOUBLE as u8], &float.to_bits().to_le_bytes());
+            }
+            Value::Int(int @ 0..0x80) => return put_short(out, field_key as u8, key, &[ANY_INT as u8, *int as u8], &[]),
+            Value::Int(int @ 0x80..0x4000) => {
+                let bytes = [ANY_INT as u8, *int as u8 | 0x80, (*int >> 7) as u8];
+                return put_short(out, field_key as u8, key, &bytes, &[]);
+            }
+            _ => {}
+        }
+    }
+    put_long_key_value(out, field_key, key, value, limit);
+}
+
+/// Keys and texts up to this length take the short way: all lengths of the message then fit into one byte each.
+const SHORT: usize = 59;
+
+/// Appends a `KeyValue` whose lengths are all below 128: the value is `head` and `tail`.
+#[inline]
+fn put_short<const HEAD: usize>(out: &mut Vec<u8>, field_key: u8, key: &[u8], head: &[u8; HEAD], tail: &[u8]) {
+    let value_len = HEAD + tail.len();
+    let len = 2 + key.len() + 2 + value_len;
+    out.reserve(2 + len);
+    out.extend_from_slice(&[field_key, len as u8, KEY_VALUE_KEY as u8, key.len() as u8]);
+    out.extend_from_slice(key);
+    out.extend_from_slice(&[KEY_VALUE_VALUE as u8, value_len as u8]);
+    out.extend_from_slice(head);
+    out.extend_from_slice(tail);
+}
+
+fn put_long_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value<'_>, limit: usize) {
     let value_len = any_value_len(value, limit, 0);
     let len = bytes_len(key.len()) + bytes_len(value_len);
     out.reserve(len + 12);
@@ -50,7 +93,6 @@ fn array_len(values: &[Value<'_>], limit: usize, depth: usize) -> usize {
     values.iter().map(|value| bytes_len(any_value_len(value, limit, depth + 1))).sum()
 }
 
-#[inline]
 fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, limit: usize, depth: usize) {
     match value {
         Value::Str(text) => put_bytes(out, ANY_STRING, cut_str(text, limit).as_bytes()),
@@ -84,22 +126,32 @@ pub(crate) fn cut_str(text: &str, limit: usize) -> &str {
     }
 }
 
-/// Where in `fields`, a run of `KeyValue` fields written with `field_key`, the attribute `key` stands.
+/// Where in `fields`, a run of `KeyValue` fields whose field key takes one byte, the attribute `key` stands.
 #[inline]
-pub(crate) fn find_key(fields: &[u8], field_key: u32, key: &str) -> Option<std::ops::Range<usize>> {
-    let key_len = varint_len(u64::from(field_key));
+pub(crate) fn find_key(fields: &[u8], key: &str) -> Option<std::ops::Range<usize>> {
     let mut start = 0;
     while start < fields.len() {
-        let (len, len_len) = read_varint(&fields[start + key_len..])?;
-        let body = start + key_len + len_len;
-        let end = body + len as usize;
+        let (len, len_len) = read_length(&fields[start + 1..])?;
+        let body = start + 1 + len_len;
+        let end = body + len;
         // The key is always the first field of our own `KeyValue`.
-        let (name_len, name_len_len) = read_varint(&fields[body + 1..])?;
-        let name = body + 1 + name_len_len;
-        if name_len as usize == key.len() && &fields[name..name + key.len()] == key.as_bytes() {
-            return Some(start..end);
+        let (name_len, name_len_len) = read_length(&fields[body + 1..])?;
+        if name_len == key.len() {
+            let name = body + 1 + name_len_len;
+            if &fields[name..name + name_len] == key.as_bytes() {
+                return Some(start..end);
+            }
         }
         start = end;
     }
     None
+}
+
+/// Reads a length, nearly always of one byte.
+#[inline]
+fn read_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    match bytes.first() {
+        Some(short @ 0..0x80) => Some((usize::from(*short), 1)),
+        _ => read_varint(bytes).map(|(len, len_len)| (len as usize, len_len)),
+    }
 }
