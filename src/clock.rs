@@ -76,7 +76,10 @@ impl Start {
 #[inline]
 #[expect(unsafe_code, reason = "a system call")]
 fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is valid for writing. The clock exists everywhere and the call cannot fail otherwise.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
@@ -85,7 +88,10 @@ fn monotonic_ns() -> u64 {
 #[cfg(not(unix))]
 fn monotonic_ns() -> u64 {
     static ANCHOR: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    ANCHOR.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64
+    ANCHOR
+        .get_or_init(std::time::Instant::now)
+        .elapsed()
+        .as_nanos() as u64
 }
 
 #[cold]
@@ -107,7 +113,9 @@ mod tests {
     #[test]
     fn a_start_is_unix_time_and_later_never_goes_back() {
         let start = Start::now();
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64);
         assert!(start.unix_ns().abs_diff(wall) < 5_000_000_000);
         let mut last = start.unix_ns();
         for _ in 0..10_000 {

@@ -37,7 +37,10 @@ pub fn record(span: &mut Span, exceptions: &[Exception], unix_ns: u64) {
             attributes.push(("exception.stacktrace", Value::Str(&exception.stacktrace)));
         }
         if !exception.group_path.is_empty() {
-            attributes.push(("rvh_trace.exception.group_path", Value::Str(&exception.group_path)));
+            attributes.push((
+                "rvh_trace.exception.group_path",
+                Value::Str(&exception.group_path),
+            ));
         }
         span.add_event("exception", unix_ns, &attributes);
     }

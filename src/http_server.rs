@@ -30,22 +30,32 @@ pub fn is_known_method(method: &str, configured: Option<&[String]>) -> bool {
 pub fn split_host(host: &str) -> (&str, Option<u16>) {
     if let Some(rest) = host.strip_prefix('[') {
         return match rest.split_once(']') {
-            Some((address, port)) => (address, port.strip_prefix(':').and_then(|port| port.parse().ok())),
+            Some((address, port)) => (
+                address,
+                port.strip_prefix(':').and_then(|port| port.parse().ok()),
+            ),
             None => (host, None),
         };
     }
-    match host.split_once(':') {
+    // A byte at a time: hosts are short, and `str` searches are made for long texts.
+    let mut colons = host
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| *byte == b':')
+        .map(|(index, _)| index);
+    match (colons.next(), colons.next()) {
+        (Some(colon), None) => (&host[..colon], host[colon + 1..].parse().ok()),
         // More than one colon without brackets: a bare IPv6 address.
-        Some((_, port)) if port.contains(':') => (host, None),
-        Some((name, port)) => (name, port.parse().ok()),
-        None => (host, None),
+        _ => (host, None),
     }
 }
 
 /// The query with the values of well-known credentials replaced by `REDACTED`; keys and order stay.
 pub fn redact_query(query: &str) -> Cow<'_, str> {
     let is_secret = |parameter: &str| {
-        parameter.split_once('=').is_some_and(|(key, _)| SECRET_PARAMETERS.contains(&key))
+        parameter
+            .split_once('=')
+            .is_some_and(|(key, _)| SECRET_PARAMETERS.contains(&key))
     };
     if !query.split('&').any(is_secret) {
         return Cow::Borrowed(query);
@@ -53,7 +63,9 @@ pub fn redact_query(query: &str) -> Cow<'_, str> {
     let redacted: Vec<_> = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((key, _)) if SECRET_PARAMETERS.contains(&key) => Cow::Owned(format!("{key}=REDACTED")),
+            Some((key, _)) if SECRET_PARAMETERS.contains(&key) => {
+                Cow::Owned(format!("{key}=REDACTED"))
+            }
             _ => Cow::Borrowed(parameter),
         })
         .collect();
@@ -96,7 +108,10 @@ mod tests {
     fn credentials_in_queries_are_redacted_and_nothing_else() {
         for (query, expected) in [
             ("q=1&sig=secret&x", "q=1&sig=REDACTED&x"),
-            ("X-Amz-Signature=a%20b&Signature=", "X-Amz-Signature=REDACTED&Signature=REDACTED"),
+            (
+                "X-Amz-Signature=a%20b&Signature=",
+                "X-Amz-Signature=REDACTED&Signature=REDACTED",
+            ),
             ("SIG=kept&signature=kept", "SIG=kept&signature=kept"),
             ("sig", "sig"),
             ("a=b&&c", "a=b&&c"),

@@ -178,7 +178,8 @@ thread_local! {
 
 fn seeded() -> fastrand::Rng {
     // Without an entropy source fastrand's own seed (time, thread, address) still differs between processes.
-    let seed = getrandom::u64().unwrap_or_else(|_| fastrand::u64(..) ^ u64::from(std::process::id()));
+    let seed =
+        getrandom::u64().unwrap_or_else(|_| fastrand::u64(..) ^ u64::from(std::process::id()));
     fastrand::Rng::with_seed(seed)
 }
 
@@ -211,15 +212,28 @@ mod tests {
 
     #[test]
     fn every_byte_at_every_place_is_its_digit_or_refused() {
-        for (place, byte) in (0..32).flat_map(|place| (0..=u8::MAX).map(move |byte| (place, byte))) {
+        for (place, byte) in (0..32).flat_map(|place| (0..=u8::MAX).map(move |byte| (place, byte)))
+        {
             let mut hex = [b'0'; 32];
             hex[place] = byte;
-            let digit = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-            let expected = digit.map(|digit| (u128::from(digit) << (4 * (31 - place))).to_be_bytes());
-            assert_eq!(TraceId::from_hex(&hex).map(TraceId::to_bytes), expected, "{byte:#x} at {place}");
+            let digit = char::from(byte)
+                .to_digit(16)
+                .filter(|_| !byte.is_ascii_uppercase());
+            let expected =
+                digit.map(|digit| (u128::from(digit) << (4 * (31 - place))).to_be_bytes());
+            assert_eq!(
+                TraceId::from_hex(&hex).map(TraceId::to_bytes),
+                expected,
+                "{byte:#x} at {place}"
+            );
             if place < 16 {
-                let expected = digit.map(|digit| (u64::from(digit) << (4 * (15 - place))).to_be_bytes());
-                assert_eq!(SpanId::from_hex(&hex[..16]).map(SpanId::to_bytes), expected, "{byte:#x} at {place}");
+                let expected =
+                    digit.map(|digit| (u64::from(digit) << (4 * (15 - place))).to_be_bytes());
+                assert_eq!(
+                    SpanId::from_hex(&hex[..16]).map(SpanId::to_bytes),
+                    expected,
+                    "{byte:#x} at {place}"
+                );
             }
         }
     }
@@ -228,6 +242,9 @@ mod tests {
     fn a_forked_child_draws_other_ids_than_its_parent() {
         let mut parent = GENERATOR.with(|cell| cell.borrow().clone());
         enter_forked_child();
-        assert_ne!(SpanId::random().to_bytes(), parent.low.u64(..).to_be_bytes());
+        assert_ne!(
+            SpanId::random().to_bytes(),
+            parent.low.u64(..).to_be_bytes()
+        );
     }
 }

@@ -111,10 +111,15 @@ mod tests {
     #[test]
     fn a_ratio_keeps_its_share_and_nests_in_every_higher_one() {
         let (low, high) = (Ratio::new(0.25), Ratio::new(0.5));
-        let (Some(low), Some(high)) = (low, high) else { unreachable!() };
+        let (Some(low), Some(high)) = (low, high) else {
+            unreachable!()
+        };
         let ids: Vec<_> = (0..20_000).map(|_| TraceId::random()).collect();
         let kept = ids.iter().filter(|id| low.keeps(**id)).count();
-        assert!((4_300..5_700).contains(&kept), "kept {kept} of 20000 at 0.25");
+        assert!(
+            (4_300..5_700).contains(&kept),
+            "kept {kept} of 20000 at 0.25"
+        );
         assert!(ids.iter().all(|id| !low.keeps(*id) || high.keeps(*id)));
     }
 
@@ -123,6 +128,9 @@ mod tests {
         let all = Ratio::new(1.0).map(|r| r.keeps(TraceId::INVALID));
         let none = Ratio::new(0.0).map(|r| r.keeps(TraceId::from_bytes([0xff; 16])));
         assert_eq!((all, none), (Some(true), Some(false)));
-        assert_eq!((Ratio::new(1.1), Ratio::new(-0.1), Ratio::new(f64::NAN)), (None, None, None));
+        assert_eq!(
+            (Ratio::new(1.1), Ratio::new(-0.1), Ratio::new(f64::NAN)),
+            (None, None, None)
+        );
     }
 }

@@ -239,7 +239,9 @@ impl Span {
 
     /// Links another span; an invalid context without trace state or attributes is ignored.
     pub fn add_link(&mut self, to: &SpanContext, attributes: &[(&str, Value<'_>)]) {
-        if self.phase == Phase::Ended || (!to.is_valid() && to.trace_state.is_empty() && attributes.is_empty()) {
+        if self.phase == Phase::Ended
+            || (!to.is_valid() && to.trace_state.is_empty() && attributes.is_empty())
+        {
             return;
         }
         let limits = self.tracer.limits();

@@ -32,7 +32,10 @@ pub struct Stats {
 
 /// A reading of [`Stats`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is the counter of that name; the stub of `stats()` documents them")]
+#[expect(
+    missing_docs,
+    reason = "each field is the counter of that name; the stub of `stats()` documents them"
+)]
 pub struct Snapshot {
     pub ended: u64,
     pub not_sampled: u64,
@@ -84,7 +87,10 @@ impl Stats {
     }
 
     pub(crate) fn set_last_error(&self, error: String) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     /// The counters now; `ended` is counted by the queue.

@@ -65,7 +65,12 @@ impl Tracer {
         }
         let exporters = config.exporters.clone();
         let build: Option<BuildExporters> = (!exporters.is_empty()).then(|| {
-            let build = move || exporters.iter().filter_map(|exporter| exporter::build(exporter).ok()).collect();
+            let build = move || {
+                exporters
+                    .iter()
+                    .filter_map(|exporter| exporter::build(exporter).ok())
+                    .collect()
+            };
             std::sync::Arc::new(build) as BuildExporters
         });
         Ok(Self::leak(config, build))
@@ -90,8 +95,13 @@ impl Tracer {
     fn renew_pipeline(&self) {
         if let Some(build_exporters) = &self.build_exporters {
             let resource = self.config.resource.for_current_process();
-            let pipeline = Pipeline::new(self.config.batch.clone(), &resource, build_exporters.clone());
-            self.pipeline.store(Box::leak(Box::new(pipeline)), Ordering::Release);
+            let pipeline = Pipeline::new(
+                self.config.batch.clone(),
+                &resource,
+                build_exporters.clone(),
+            );
+            self.pipeline
+                .store(Box::leak(Box::new(pipeline)), Ordering::Release);
         }
     }
 
@@ -142,7 +152,12 @@ impl Tracer {
 
     /// Starts a span now, as a child of `parent` or as the root of a new trace.
     #[inline]
-    pub fn start(&'static self, parent: Option<&SpanContext>, kind: SpanKind, name: &str) -> Started {
+    pub fn start(
+        &'static self,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+    ) -> Started {
         let mut started = self.create(parent, kind, name);
         if let Started::Recording(span) = &mut started {
             span.begin(Start::now());
@@ -152,9 +167,16 @@ impl Tracer {
 
     /// Makes a span that starts when [`Span::begin`] is called.
     #[inline]
-    pub fn create(&'static self, parent: Option<&SpanContext>, kind: SpanKind, name: &str) -> Started {
+    pub fn create(
+        &'static self,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+    ) -> Started {
         match self.decide(parent) {
-            Decision::Record(context) => Started::Recording(Span::new(self, context, parent, kind, name)),
+            Decision::Record(context) => {
+                Started::Recording(Span::new(self, context, parent, kind, name))
+            }
             Decision::Drop(context) => Started::NonRecording(context),
             Decision::Inherit => Started::Parent,
         }
@@ -177,11 +199,19 @@ impl Tracer {
             span_id: SpanId::random(),
             // A continued trace keeps the random bit as it came; our own ids are random (Trace Context level 2,
             // "Random Trace ID Flag").
-            flags: parent.map_or(TraceFlags::RANDOM, |parent| parent.flags).with_sampled(sampled),
+            flags: parent
+                .map_or(TraceFlags::RANDOM, |parent| parent.flags)
+                .with_sampled(sampled),
             is_remote: false,
-            trace_state: parent.map(|parent| parent.trace_state.clone()).unwrap_or_default(),
+            trace_state: parent
+                .map(|parent| parent.trace_state.clone())
+                .unwrap_or_default(),
         };
-        if sampled && self.exports() { Decision::Record(context) } else { Decision::Drop(context) }
+        if sampled && self.exports() {
+            Decision::Record(context)
+        } else {
+            Decision::Drop(context)
+        }
     }
 
     /// Counts a span that [`Self::decide`] did not record.
@@ -201,12 +231,14 @@ impl Tracer {
 
     /// Sends everything that ended before the call; see [`Pipeline::force_flush`].
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
-        self.pipeline().map_or(Ok(()), |pipeline| pipeline.force_flush(timeout))
+        self.pipeline()
+            .map_or(Ok(()), |pipeline| pipeline.force_flush(timeout))
     }
 
     /// Sends what is left and stops; see [`Pipeline::shutdown`].
     pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
-        self.pipeline().map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
+        self.pipeline()
+            .map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
     }
 
     /// What was counted so far in this process.

@@ -448,7 +448,7 @@ class TaskFactory:
 
 @final
 class ServerSpan(Span):
-    def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    def send(self, message: MutableMapping[str, Any], /) -> Awaitable[None]: ...
     def finish(self, error: BaseException | None = None, /) -> None: ...
 
 @final

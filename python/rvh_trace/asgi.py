@@ -38,12 +38,12 @@ class RvhTraceMiddleware:
         self._start = ServerInstrumentation().start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        span = self._start(scope, send) if scope["type"] == "http" and type(scope) is dict else None
+        span = self._start(scope, send)
         if span is None:
             await self.app(scope, receive, send)
             return
         try:
-            await self.app(scope, receive, span)
+            await self.app(scope, receive, span.send)
         except BaseException as error:
             span.finish(error)
             raise

@@ -95,12 +95,18 @@ impl Batch {
             return Pushed::Closed;
         }
         let spans = &mut waiting.spans;
-        if spans.bytes.len() + in_flight_bytes + len > self.max_bytes || spans.count + in_flight_spans >= self.max_spans {
+        if spans.bytes.len() + in_flight_bytes + len > self.max_bytes
+            || spans.count + in_flight_spans >= self.max_spans
+        {
             return Pushed::Full;
         }
         put_span(&mut spans.bytes, span);
         spans.count += 1;
-        if spans.count == self.wake_at { Pushed::Wake } else { Pushed::Queued }
+        if spans.count == self.wake_at {
+            Pushed::Wake
+        } else {
+            Pushed::Queued
+        }
     }
 
     /// How many spans were pushed, whatever became of them.
@@ -125,7 +131,8 @@ impl Batch {
         empty.count = 0;
         let mut waiting = self.waiting();
         let taken = std::mem::replace(&mut waiting.spans, empty);
-        self.in_flight_bytes.store(taken.bytes.len(), Ordering::Relaxed);
+        self.in_flight_bytes
+            .store(taken.bytes.len(), Ordering::Relaxed);
         self.in_flight_spans.store(taken.count, Ordering::Relaxed);
         taken
     }
@@ -144,14 +151,20 @@ impl Batch {
 
     /// Runs `count` on behalf of a shutdown that gives up; what the worker holds is then not counted again.
     pub(crate) fn abandon(&self, count: impl FnOnce()) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *abandoned = true;
         count();
     }
 
     /// Runs `count` unless [`Self::abandon`] has counted already.
     pub(crate) fn unless_abandoned(&self, count: impl FnOnce()) {
-        let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !*abandoned {
             count();
         }

@@ -113,7 +113,10 @@ impl Pipeline {
         }
     }
 
-    fn command(&self, command: impl FnOnce(std::sync::mpsc::SyncSender<()>) -> Command) -> Option<std::sync::mpsc::Receiver<()>> {
+    fn command(
+        &self,
+        command: impl FnOnce(std::sync::mpsc::SyncSender<()>) -> Command,
+    ) -> Option<std::sync::mpsc::Receiver<()>> {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let (done, wait) = std::sync::mpsc::sync_channel(1);
         worker.as_ref()?.send(command(done)).then_some(wait)
@@ -162,7 +165,8 @@ impl Pipeline {
         }
         let error = self.timeout("shutdown", timeout);
         self.batch.abandon(|| {
-            self.stats.count_dropped(DropReason::Exit, self.snapshot().pending());
+            self.stats
+                .count_dropped(DropReason::Exit, self.snapshot().pending());
         });
         Err(error)
     }

@@ -53,10 +53,14 @@ impl Worker {
     pub fn start(pipeline: &'static Pipeline) -> io::Result<Self> {
         let (commands, received) = unbounded_channel();
         let (shutdown, shutdown_asked) = watch::channel(None);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("rvh-trace-export".into()).spawn(move || {
-            runtime.block_on(Loop::new(pipeline, received, shutdown_asked).run());
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::Builder::new()
+            .name("rvh-trace-export".into())
+            .spawn(move || {
+                runtime.block_on(Loop::new(pipeline, received, shutdown_asked).run());
+            })?;
         Ok(Self { commands, shutdown })
     }
 
@@ -101,7 +105,10 @@ impl Loop {
     ) -> Self {
         let destinations = (pipeline.build_exporters)()
             .into_iter()
-            .map(|exporter| Destination { exporter, failing: false })
+            .map(|exporter| Destination {
+                exporter,
+                failing: false,
+            })
             .collect();
         Self {
             pipeline,
@@ -147,7 +154,11 @@ impl Loop {
         let spans = self.pipeline.batch.take(std::mem::take(&mut self.spare));
         let mut rest = spans.bytes.as_slice();
         while !rest.is_empty() {
-            let (count, end) = take_spans(rest, self.pipeline.config.max_export_batch_size, MAX_REQUEST_BYTES);
+            let (count, end) = take_spans(
+                rest,
+                self.pipeline.config.max_export_batch_size,
+                MAX_REQUEST_BYTES,
+            );
             if count == 0 {
                 break;
             }
@@ -167,7 +178,14 @@ impl Loop {
             let bytes = request.len() as u64;
             let (pipeline, shutdown) = (self.pipeline, &self.shutdown);
             let fates = join_all(self.destinations.iter_mut().map(|destination| {
-                deliver(pipeline, destination, shutdown.clone(), request.clone(), count, deadline)
+                deliver(
+                    pipeline,
+                    destination,
+                    shutdown.clone(),
+                    request.clone(),
+                    count,
+                    deadline,
+                )
             }))
             .await;
             if count > 1 && fates.iter().any(|fate| matches!(fate, Fate::TooLarge)) {
@@ -176,7 +194,9 @@ impl Loop {
                 parts.push((&part[..middle], half));
                 continue;
             }
-            pipeline.batch.unless_abandoned(|| count_fates(pipeline, &fates, count as u64, bytes));
+            pipeline
+                .batch
+                .unless_abandoned(|| count_fates(pipeline, &fates, count as u64, bytes));
         }
     }
 }
@@ -186,12 +206,21 @@ fn count_fates(pipeline: &Pipeline, fates: &[Fate], count: u64, bytes: u64) {
     let stats = &pipeline.stats;
     if fates.iter().any(|fate| matches!(fate, Fate::Failed)) {
         stats.count_dropped(DropReason::Failed, count);
-    } else if fates.iter().any(|fate| matches!(fate, Fate::Rejected | Fate::TooLarge)) {
+    } else if fates
+        .iter()
+        .any(|fate| matches!(fate, Fate::Rejected | Fate::TooLarge))
+    {
         stats.count_dropped(DropReason::Rejected, count);
     } else {
         let rejected = fates
             .iter()
-            .map(|fate| if let Fate::Delivered { rejected } = fate { (*rejected).min(count) } else { 0 })
+            .map(|fate| {
+                if let Fate::Delivered { rejected } = fate {
+                    (*rejected).min(count)
+                } else {
+                    0
+                }
+            })
             .max()
             .unwrap_or(0);
         stats.count_dropped(DropReason::Rejected, rejected);
@@ -257,7 +286,12 @@ async fn before_deadline<T>(
     attempt: impl Future<Output = T>,
 ) -> Option<T> {
     let shutdown_deadline = async {
-        match shutdown.wait_for(Option::is_some).await.ok().and_then(|asked| *asked) {
+        match shutdown
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|asked| *asked)
+        {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
@@ -274,14 +308,25 @@ fn jittered(backoff: Duration) -> Duration {
     backoff / 2 + backoff.mul_f64(fastrand::f64() / 2.0)
 }
 
-fn delivered(pipeline: &Pipeline, destination: &mut Destination, rejected: u64, message: Option<String>) -> Fate {
+fn delivered(
+    pipeline: &Pipeline,
+    destination: &mut Destination,
+    rejected: u64,
+    message: Option<String>,
+) -> Fate {
     if std::mem::take(&mut destination.failing) {
-        diagnostic::log(Level::Info, &format!("{} takes spans again", destination.exporter.name()));
+        diagnostic::log(
+            Level::Info,
+            &format!("{} takes spans again", destination.exporter.name()),
+        );
     }
     if rejected > 0 || message.is_some() {
         let error = message.unwrap_or_else(|| "no reason was given".to_owned());
         diagnostic::log_once(Level::Warn, "partial-success", || {
-            format!("{} refused {rejected} spans of a request: {error}", destination.exporter.name())
+            format!(
+                "{} refused {rejected} spans of a request: {error}",
+                destination.exporter.name()
+            )
         });
         pipeline.stats.set_last_error(error);
     }
@@ -293,7 +338,9 @@ fn warn_of_outage(pipeline: &Pipeline, destination: &mut Destination, error: &st
         let name = destination.exporter.name();
         diagnostic::log(
             Level::Warn,
-            &format!("spans cannot be exported to {name}: {error}. Trying again; losses are counted in rvh_trace.stats()"),
+            &format!(
+                "spans cannot be exported to {name}: {error}. Trying again; losses are counted in rvh_trace.stats()"
+            ),
         );
     }
     pipeline.stats.set_last_error(error.to_owned());
@@ -301,15 +348,30 @@ fn warn_of_outage(pipeline: &Pipeline, destination: &mut Destination, error: &st
 
 fn fail(pipeline: &Pipeline, destination: &mut Destination, count: usize, error: String) -> Fate {
     warn_of_outage(pipeline, destination, &error);
-    diagnostic::log(Level::Debug, &format!("gave up on {count} spans for {}: {error}", destination.exporter.name()));
+    diagnostic::log(
+        Level::Debug,
+        &format!(
+            "gave up on {count} spans for {}: {error}",
+            destination.exporter.name()
+        ),
+    );
     Fate::Failed
 }
 
-fn report(pipeline: &Pipeline, destination: &mut Destination, count: usize, what: &str, error: String) {
+fn report(
+    pipeline: &Pipeline,
+    destination: &mut Destination,
+    count: usize,
+    what: &str,
+    error: String,
+) {
     // One line an outage: a wrong path or token fails every request in the same way.
     if !std::mem::replace(&mut destination.failing, true) {
         let name = destination.exporter.name();
-        diagnostic::log(Level::Warn, &format!("{name} {what} {count} spans: {error}"));
+        diagnostic::log(
+            Level::Warn,
+            &format!("{name} {what} {count} spans: {error}"),
+        );
     }
     pipeline.stats.set_last_error(error);
 }

@@ -1,13 +1,12 @@
 //! The server span of an ASGI request.
 //!
 //! `RvhTraceMiddleware.__call__` is a Python `async def` (uvicorn takes anything else for an ASGI 2 application); the rest
-//! is here. [`ServerInstrumentation::start`] reads the scope once and returns the span, which is also the `send` that
+//! is here. [`ServerInstrumentation::start`] reads the scope once and returns the span, whose `send` is what
 //! the application gets: it notes status and last message and returns the inner awaitable itself, so no coroutine frame
 //! is added. The span's identity comes from the headers alone: what a server left in the context of a connection
 //! (Kludex/uvicorn#2167) is ignored.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyBaseException;
@@ -15,6 +14,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
+use super::cell::AttachedCell;
 use super::convert::with_text;
 use super::errors::guard;
 use super::exception::Ending;
@@ -22,61 +22,83 @@ use super::span::{Body, Span};
 use super::span_context::Context;
 use super::{current, imports, lifecycle};
 use crate::attribute::Value;
+use crate::clock::Start;
 use crate::context;
 use crate::http_server::{is_known_method, redact_query, split_host};
 use crate::propagation::{Carrier, Propagators};
 use crate::span::{Span as Recording, SpanKind, Status};
-use crate::tracer::{Started, Tracer};
+use crate::tracer::{Decision, Tracer};
 
 /// The name of a span whose method is not known (HTTP semantic conventions, "Name").
 const UNKNOWN_METHOD_NAME: &str = "HTTP";
 
-/// The headers that matter, borrowed from the scope's list.
+/// The headers that matter, out of the scope's list.
 #[derive(Default)]
 struct RequestHeaders<'py> {
     host: Option<Bound<'py, PyBytes>>,
     user_agent: Option<Bound<'py, PyBytes>>,
-    /// In order; a name may repeat.
+    /// What propagators read, in order; a name may repeat.
     propagation: Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
 }
 
 impl<'py> RequestHeaders<'py> {
     /// One pass over the list; pairs that are not two `bytes` are skipped.
-    fn read(headers: &Bound<'py, PyAny>, propagators: &Propagators) -> PyResult<Self> {
+    fn read(headers: &Bound<'py, PyAny>) -> PyResult<Self> {
         let mut found = Self::default();
         if let Ok(list) = headers.cast_exact::<PyList>() {
             for pair in list.iter() {
-                found.keep(&pair, propagators);
+                found.keep(&pair);
             }
         } else {
             for pair in headers.try_iter()? {
-                found.keep(&pair?, propagators);
+                found.keep(&pair?);
             }
         }
         Ok(found)
     }
 
     #[inline]
-    fn keep(&mut self, pair: &Bound<'py, PyAny>, propagators: &Propagators) {
-        let items = if let Ok(pair) = pair.cast_exact::<PyTuple>() {
-            pair.get_item(0).ok().zip(pair.get_item(1).ok())
-        } else {
-            pair.get_item(0).ok().zip(pair.get_item(1).ok())
+    fn keep(&mut self, pair: &Bound<'py, PyAny>) {
+        if let Ok(pair) = pair.cast_exact::<PyTuple>()
+            && pair.len() >= 2
+        {
+            #[expect(
+                unsafe_code,
+                reason = "eleven headers a request, two checked calls each otherwise"
+            )]
+            // SAFETY: a tuple of at least two.
+            let (name, value) = unsafe {
+                (
+                    pair.get_borrowed_item_unchecked(0),
+                    pair.get_borrowed_item_unchecked(1),
+                )
+            };
+            self.keep_pair(&name, &value);
+        } else if let (Ok(name), Ok(value)) = (pair.get_item(0), pair.get_item(1)) {
+            self.keep_pair(&name, &value);
+        }
+    }
+
+    #[inline]
+    fn keep_pair(&mut self, name: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) {
+        let Ok(name) = name.cast::<PyBytes>() else {
+            return;
         };
-        let Some((name, value)) = items else { return };
-        let (Ok(name), Ok(value)) = (name.cast_into::<PyBytes>(), value.cast_into::<PyBytes>()) else { return };
-        match name.as_bytes() {
-            b"host" => {
-                self.host.get_or_insert(value);
+        let bytes = name.as_bytes();
+        // Most headers are none of ours; their length tells.
+        if !matches!(bytes.len(), 4 | 7 | 10 | 11) {
+            return;
+        }
+        let Ok(value) = value.cast::<PyBytes>() else {
+            return;
+        };
+        match bytes {
+            b"host" => _ = self.host.get_or_insert_with(|| value.clone()),
+            b"user-agent" => _ = self.user_agent.get_or_insert_with(|| value.clone()),
+            b"traceparent" | b"tracestate" | b"baggage" => {
+                self.propagation.push((name.clone(), value.clone()))
             }
-            b"user-agent" => {
-                self.user_agent.get_or_insert(value);
-            }
-            other => {
-                if propagators.fields().any(|field| field.as_bytes() == other) {
-                    self.propagation.push((name, value));
-                }
-            }
+            _ => {}
         }
     }
 }
@@ -93,9 +115,6 @@ impl Carrier for RequestHeaders<'_> {
 
 /// Header and query bytes as text: ASGI promises ASCII or Latin-1, clients send anything.
 fn latin1(bytes: &[u8]) -> Cow<'_, str> {
-    if bytes.is_ascii() {
-        return String::from_utf8_lossy(bytes);
-    }
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
@@ -103,19 +122,41 @@ fn latin1(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Calls `then` with the text of a scope entry, if it is a string.
-fn scope_text<R>(scope: &Bound<'_, PyDict>, key: &Bound<'_, PyString>, then: impl FnOnce(&str) -> R) -> PyResult<Option<R>> {
-    Ok(scope
-        .get_item(key)?
-        .and_then(|value| value.cast::<PyString>().map(|text| with_text(text, then)).ok()))
+#[inline]
+fn with_scope_text<R>(
+    scope: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    then: impl FnOnce(&str) -> R,
+) -> PyResult<Option<R>> {
+    Ok(scope.get_item(key)?.and_then(|value| {
+        value
+            .cast::<PyString>()
+            .map(|text| with_text(text, then))
+            .ok()
+    }))
 }
 
-/// The address and port of `scope["client"]` or `scope["server"]`; the port of a unix socket is absent.
-fn scope_address(scope: &Bound<'_, PyDict>, key: &Bound<'_, PyString>) -> PyResult<Option<(String, Option<i64>)>> {
-    let Some(pair) = scope.get_item(key)? else { return Ok(None) };
-    let (Ok(address), Ok(port)) = (pair.get_item(0), pair.get_item(1)) else { return Ok(None) };
-    let Ok(address) = address.cast::<PyString>() else { return Ok(None) };
-    let port = port.cast::<PyInt>().ok().and_then(|port| port.extract().ok());
-    Ok(Some((with_text(address, str::to_owned), port)))
+/// Calls `then` with the address and port of `scope["client"]` or `scope["server"]`; the port of a unix socket is absent.
+#[inline]
+fn with_scope_address(
+    scope: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    then: impl FnOnce(&str, Option<i64>),
+) -> PyResult<()> {
+    let Some(pair) = scope.get_item(key)? else {
+        return Ok(());
+    };
+    let (Ok(address), Ok(port)) = (pair.get_item(0), pair.get_item(1)) else {
+        return Ok(());
+    };
+    if let Ok(address) = address.cast::<PyString>() {
+        let port = port
+            .cast::<PyInt>()
+            .ok()
+            .and_then(|port| port.extract().ok());
+        with_text(address, |address| then(address, port));
+    }
+    Ok(())
 }
 
 /// See the stub.
@@ -129,21 +170,30 @@ impl ServerInstrumentation {
         Self {}
     }
 
-    /// The span of this request, or `None` when there is nothing to do: tracing is off and no context came in, or an
-    /// outer middleware has a span for the same request.
+    /// The span of this request, or `None` when there is nothing to do: it is no HTTP request, tracing is off and no
+    /// context came in, or an outer middleware has a span for the same request.
+    #[pyo3(signature = (scope, send, /))]
     fn start<'py>(
         &self,
-        py: Python<'py>,
-        scope: &Bound<'py, PyDict>,
+        scope: &Bound<'py, PyAny>,
         send: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, ServerSpan>>> {
-        guard(py, "starting a server span", || start(scope, send)).map(Option::flatten)
+        guard(scope.py(), "starting a server span", || start(scope, send)).map(Option::flatten)
     }
 }
 
-fn start<'py>(scope: &Bound<'py, PyDict>, send: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, ServerSpan>>> {
+fn start<'py>(
+    scope: &Bound<'py, PyAny>,
+    send: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, ServerSpan>>> {
     let py = scope.py();
-    if serves_already(scope)? {
+    // Every server gives a dict; a mapping that runs code when it is read is nothing to look into for a span.
+    let Ok(scope) = scope.cast_exact::<PyDict>() else {
+        return Ok(None);
+    };
+    if with_scope_text(scope, pyo3::intern!(py, "type"), |kind| kind == "http")? != Some(true)
+        || serves_already(scope)?
+    {
         return Ok(None);
     }
     let tracer = lifecycle::tracer();
@@ -155,38 +205,56 @@ fn start<'py>(scope: &Bound<'py, PyDict>, send: &Bound<'py, PyAny>) -> PyResult<
         &default_propagators
     };
     let headers = match scope.get_item(pyo3::intern!(py, "headers"))? {
-        Some(headers) => RequestHeaders::read(&headers, propagators)?,
+        Some(headers) => RequestHeaders::read(&headers)?,
         None => RequestHeaders::default(),
     };
-    let context::Context { span: parent, baggage } = propagators.extract(&headers);
-
-    let method = Method::read(scope, tracer)?;
-    let started = match tracer {
-        Some(tracer) => tracer.start(Some(&parent), SpanKind::Server, method.name()),
-        None => Started::Parent,
+    let context::Context {
+        span: parent,
+        baggage,
+    } = match headers.propagation.as_slice() {
+        [] => context::Context::default(),
+        _ => propagators.extract(&headers),
     };
-    if let (Some(tracer), Started::NonRecording(_) | Started::Parent) = (tracer, &started) {
-        tracer.count_not_sampled();
-    }
-    let (span, recorded) = match started {
-        Started::Recording(mut span) => {
-            // An attribute that cannot be read does not cost the span.
-            guard(py, "reading the request", || set_request_attributes(&mut span, scope, &headers, &method))?;
-            (Span::new(Body::Recording(span)), true)
-        }
-        Started::NonRecording(context) => (Span::non_recording(context), false),
-        Started::Parent if parent.is_valid() || !baggage.is_empty() => (Span::non_recording(parent), false),
-        Started::Parent => return Ok(None),
-    };
-    let response = Response {
+    let mut response = Response {
         send: Some(send.clone().unbind()),
-        scope: Some(scope.clone().unbind()),
-        root_path: recorded.then(|| scope.get_item(pyo3::intern!(py, "root_path"))).transpose()?.flatten().map(Bound::unbind),
-        method,
         ..Response::default()
     };
-    let server = ServerSpan { response: Mutex::new(response) };
-    let server = Bound::new(py, PyClassInitializer::from(span).add_subclass(server))?;
+    let decision = tracer.map_or(Decision::Inherit, |tracer| tracer.decide(Some(&parent)));
+    let body = match (decision, tracer) {
+        (Decision::Record(context), Some(tracer)) => {
+            response.method = Method::read(scope, tracer)?;
+            let parent = Some(&parent).filter(|parent| parent.is_valid());
+            let name = response.method.with_name(py, str::to_owned);
+            let mut span = Recording::new(tracer, context, parent, SpanKind::Server, &name);
+            span.begin(Start::now());
+            // An attribute that cannot be read does not cost the span.
+            guard(py, "reading the request", || {
+                response.root_path = scope
+                    .get_item(pyo3::intern!(py, "root_path"))?
+                    .map(Bound::unbind);
+                set_request_attributes(&mut span, scope, &headers, &response.method)
+            })?;
+            response.scope = Some(scope.clone().unbind());
+            Body::Recording(span)
+        }
+        (decision, tracer) => {
+            if let Some(tracer) = tracer {
+                tracer.count_not_sampled();
+            }
+            match decision {
+                Decision::Drop(context) => Body::NonRecording(context),
+                _ if parent.is_valid() || !baggage.is_empty() => Body::NonRecording(parent),
+                _ => return Ok(None),
+            }
+        }
+    };
+    let server = ServerSpan {
+        response: AttachedCell::new(response),
+    };
+    let server = Bound::new(
+        py,
+        PyClassInitializer::from(Span::new(body)).add_subclass(server),
+    )?;
     Span::enter(server.as_super())?;
     if !baggage.is_empty() {
         let context = Context {
@@ -197,38 +265,65 @@ fn start<'py>(scope: &Bound<'py, PyDict>, send: &Bound<'py, PyAny>) -> PyResult<
         };
         let context = Bound::new(py, context)?.into_any();
         let previous = current::enter_baggage(&context)?.map(Bound::unbind);
-        server.get().response().baggage = Some((context.unbind(), previous));
+        server.get().response.with(py, |response| {
+            response.baggage = Some((context.unbind(), previous))
+        });
     }
     Ok(Some(server))
 }
 
 /// Whether an outer middleware has a live span for this very request.
 fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
-    let Some(current) = current::span(scope.py())? else { return Ok(false) };
-    let Ok(server) = current.cast::<ServerSpan>() else { return Ok(false) };
-    Ok(server.get().response().scope.as_ref().is_some_and(|serving| serving.is(scope)))
+    let Some(current) = current::span(scope.py())? else {
+        return Ok(false);
+    };
+    let Ok(server) = current.cast::<ServerSpan>() else {
+        return Ok(false);
+    };
+    let same = server.get().response.with(scope.py(), |response| {
+        response
+            .scope
+            .as_ref()
+            .is_some_and(|serving| serving.is(scope))
+    });
+    Ok(same.unwrap_or_default())
 }
 
 /// The request method, and whether it is reported as it is.
 #[derive(Default)]
 struct Method {
-    sent: String,
+    sent: Option<Py<PyString>>,
     known: bool,
 }
 
 impl Method {
-    fn read(scope: &Bound<'_, PyDict>, tracer: Option<&Tracer>) -> PyResult<Self> {
-        let sent = scope_text(scope, pyo3::intern!(scope.py(), "method"), str::to_owned)?.unwrap_or_default();
-        let configured = tracer.and_then(|tracer| tracer.http().known_methods.as_deref());
+    fn read(scope: &Bound<'_, PyDict>, tracer: &Tracer) -> PyResult<Self> {
+        let sent = scope
+            .get_item(pyo3::intern!(scope.py(), "method"))?
+            .and_then(|sent| sent.cast_into::<PyString>().ok());
+        let configured = tracer.http().known_methods.as_deref();
         Ok(Self {
-            known: is_known_method(&sent, configured),
-            sent,
+            known: sent
+                .as_ref()
+                .is_some_and(|sent| with_text(sent, |sent| is_known_method(sent, configured))),
+            sent: sent.map(Bound::unbind),
         })
     }
 
-    /// What stands in the span's name.
-    fn name(&self) -> &str {
-        if self.known { &self.sent } else { UNKNOWN_METHOD_NAME }
+    fn with_sent<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {
+        match &self.sent {
+            Some(sent) => with_text(sent.bind(py), then),
+            None => then(""),
+        }
+    }
+
+    /// Calls `then` with what stands in the span's name.
+    fn with_name<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {
+        if self.known {
+            self.with_sent(py, then)
+        } else {
+            then(UNKNOWN_METHOD_NAME)
+        }
     }
 }
 
@@ -240,39 +335,55 @@ fn set_request_attributes(
     method: &Method,
 ) -> PyResult<()> {
     let py = scope.py();
-    if method.known {
-        span.push_attribute("http.request.method", &Value::Str(&method.sent));
-    } else {
-        span.push_attribute("http.request.method", &Value::Str("_OTHER"));
-        span.push_attribute("http.request.method_original", &Value::Str(&method.sent));
-    }
-    scope_text(scope, pyo3::intern!(py, "path"), |path| span.push_attribute("url.path", &Value::Str(path)))?;
-    scope_text(scope, pyo3::intern!(py, "scheme"), |scheme| span.push_attribute("url.scheme", &Value::Str(scheme)))?;
+    method.with_sent(py, |sent| {
+        if method.known {
+            span.push_attribute("http.request.method", &Value::Str(sent));
+        } else {
+            span.push_attribute("http.request.method", &Value::Str("_OTHER"));
+            span.push_attribute("http.request.method_original", &Value::Str(sent));
+        }
+    });
+    with_scope_text(scope, pyo3::intern!(py, "path"), |path| {
+        span.push_attribute("url.path", &Value::Str(path))
+    })?;
+    with_scope_text(scope, pyo3::intern!(py, "scheme"), |scheme| {
+        span.push_attribute("url.scheme", &Value::Str(scheme))
+    })?;
     if let Some(query) = scope.get_item(pyo3::intern!(py, "query_string"))?
         && let Ok(query) = query.cast::<PyBytes>()
         && !query.as_bytes().is_empty()
     {
-        span.push_attribute("url.query", &Value::Str(&redact_query(&latin1(query.as_bytes()))));
+        span.push_attribute(
+            "url.query",
+            &Value::Str(&redact_query(&latin1(query.as_bytes()))),
+        );
     }
     set_server_address(span, scope, headers)?;
-    if let Some((address, port)) = scope_address(scope, pyo3::intern!(py, "client"))? {
-        span.push_attribute("client.address", &Value::Str(&address));
-        span.push_attribute("network.peer.address", &Value::Str(&address));
+    with_scope_address(scope, pyo3::intern!(py, "client"), |address, port| {
+        span.push_attribute("client.address", &Value::Str(address));
+        span.push_attribute("network.peer.address", &Value::Str(address));
         if let Some(port) = port {
             span.push_attribute("network.peer.port", &Value::Int(port));
         }
-    }
-    scope_text(scope, pyo3::intern!(py, "http_version"), |version| {
+    })?;
+    with_scope_text(scope, pyo3::intern!(py, "http_version"), |version| {
         span.push_attribute("network.protocol.version", &Value::Str(version));
     })?;
     if let Some(user_agent) = &headers.user_agent {
-        span.push_attribute("user_agent.original", &Value::Str(&latin1(user_agent.as_bytes())));
+        span.push_attribute(
+            "user_agent.original",
+            &Value::Str(&latin1(user_agent.as_bytes())),
+        );
     }
     Ok(())
 }
 
 /// `Host` if it names one, else what the server listens on (semantic conventions, "Setting `server.address`").
-fn set_server_address(span: &mut Recording, scope: &Bound<'_, PyDict>, headers: &RequestHeaders<'_>) -> PyResult<()> {
+fn set_server_address(
+    span: &mut Recording,
+    scope: &Bound<'_, PyDict>,
+    headers: &RequestHeaders<'_>,
+) -> PyResult<()> {
     if let Some(host) = &headers.host {
         let host = latin1(host.as_bytes());
         let (address, port) = split_host(&host);
@@ -284,13 +395,16 @@ fn set_server_address(span: &mut Recording, scope: &Bound<'_, PyDict>, headers: 
             return Ok(());
         }
     }
-    if let Some((address, port)) = scope_address(scope, pyo3::intern!(scope.py(), "server"))? {
-        span.push_attribute("server.address", &Value::Str(&address));
-        if let Some(port) = port {
-            span.push_attribute("server.port", &Value::Int(port));
-        }
-    }
-    Ok(())
+    with_scope_address(
+        scope,
+        pyo3::intern!(scope.py(), "server"),
+        |address, port| {
+            span.push_attribute("server.address", &Value::Str(address));
+            if let Some(port) = port {
+                span.push_attribute("server.port", &Value::Int(port));
+            }
+        },
+    )
 }
 
 /// What is known of the response so far, and what is held until it is over.
@@ -311,170 +425,191 @@ struct Response {
 /// See the stub.
 #[pyclass(frozen, extends = Span, module = "rvh_trace")]
 pub(super) struct ServerSpan {
-    response: Mutex<Response>,
+    response: AttachedCell<Response>,
+}
+
+/// What a message to the server means for the span.
+#[derive(PartialEq)]
+enum Noted {
+    Nothing,
+    /// The last of the response.
+    Last,
 }
 
 impl ServerSpan {
-    fn response(&self) -> MutexGuard<'_, Response> {
-        self.response.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads one message on its way out. Whether it was the last one.
-    fn note(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Reads one message on its way out.
+    #[inline]
+    fn note(&self, message: &Bound<'_, PyAny>) -> PyResult<Noted> {
         let py = message.py();
-        let Ok(message) = message.cast::<PyDict>() else { return Ok(false) };
+        let Ok(message) = message.cast::<PyDict>() else {
+            return Ok(Noted::Nothing);
+        };
         let flag = |key: &Bound<'_, PyString>| -> PyResult<bool> {
-            message.get_item(key)?.map_or(Ok(false), |value| value.is_truthy())
+            message
+                .get_item(key)?
+                .map_or(Ok(false), |value| value.is_truthy())
+        };
+        let trailers = || {
+            self.response
+                .with(py, |response| response.trailers)
+                .unwrap_or_default()
         };
         let kind = message.get_item(pyo3::intern!(py, "type"))?;
-        let Some(kind) = kind.as_ref().and_then(|kind| kind.cast::<PyString>().ok()) else { return Ok(false) };
-        match kind.to_str().unwrap_or_default() {
+        let Some(kind) = kind.as_ref().and_then(|kind| kind.cast::<PyString>().ok()) else {
+            return Ok(Noted::Nothing);
+        };
+        let last = match kind.to_str().unwrap_or_default() {
             "http.response.start" => {
-                let status = message.get_item(pyo3::intern!(py, "status"))?.and_then(|status| status.extract().ok());
+                let status = message
+                    .get_item(pyo3::intern!(py, "status"))?
+                    .and_then(|status| status.extract().ok());
                 let trailers = flag(pyo3::intern!(py, "trailers"))?;
-                let mut response = self.response();
-                response.status = status;
-                response.trailers = trailers;
-                Ok(false)
+                self.response.with(py, |response| {
+                    response.status = status;
+                    response.trailers = trailers;
+                });
+                false
             }
             "http.response.body" | "http.response.zerocopysend" => {
-                Ok(!flag(pyo3::intern!(py, "more_body"))? && !self.response().trailers)
+                !flag(pyo3::intern!(py, "more_body"))? && !trailers()
             }
-            "http.response.pathsend" => Ok(!self.response().trailers),
-            "http.response.trailers" => Ok(!flag(pyo3::intern!(py, "more_trailers"))?),
-            _ => Ok(false),
+            "http.response.pathsend" => !trailers(),
+            "http.response.trailers" => !flag(pyo3::intern!(py, "more_trailers"))?,
+            _ => false,
+        };
+        Ok(if last { Noted::Last } else { Noted::Nothing })
+    }
+
+    /// `await send(message)`: notes the message and returns the inner awaitable itself.
+    #[inline]
+    pub(super) fn send<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let send = this.response.with(py, |response| {
+            response.send.as_ref().map(|send| send.bind(py).clone())
+        });
+        // After the request a late `send` goes nowhere, as servers treat it.
+        let Some(send) = send.flatten() else {
+            return Ok(Bound::new(py, super::task::Ready::new(py.None()))?.into_any());
+        };
+        let noted = if slf.as_super().get().is_live() {
+            guard(py, "reading a response message", || this.note(message))?
+                .unwrap_or(Noted::Nothing)
+        } else {
+            Noted::Nothing
+        };
+        let sent = send.call1((message,))?;
+        if noted == Noted::Last {
+            guard(py, "ending a server span", || Self::end_response(slf))?;
         }
+        Ok(sent)
     }
 
     /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
     fn end_response(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let span = slf.as_super().get();
-        if !span.is_live() || slf.get().response().ended_unix_ns.is_some() {
+        let ended_before = slf
+            .get()
+            .response
+            .with(py, |response| response.ended_unix_ns.is_some());
+        if !span.is_live() || ended_before.unwrap_or_default() {
             return Ok(());
         }
         let ended_unix_ns = span.with_recording(py, |span| span.start_time().later_unix_ns());
-        Self::write_response(slf)?;
-        let mut response = slf.get().response();
-        if response.status.is_some_and(|status| status >= 500) {
-            response.ended_unix_ns = ended_unix_ns;
-        } else {
-            drop(response);
+        let written = Self::write_response(slf);
+        let waits = slf.get().response.with(py, |response| {
+            let waits = response.status.is_some_and(|status| status >= 500);
+            if waits {
+                response.ended_unix_ns = ended_unix_ns;
+            }
+            waits
+        });
+        if !waits.unwrap_or_default() {
             span.with_recording(py, |span| span.end_at(ended_unix_ns.unwrap_or_default()));
             span.end_now(py);
         }
-        Ok(())
+        written
     }
 
     /// Status, route and name, as they are when the response is over.
     fn write_response(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let route = Self::route(slf);
-        let this = slf.get();
-        let response = this.response();
-        slf.as_super().get().with_recording(py, |span| {
-            if let Some(status) = response.status {
-                span.set_attribute("http.response.status_code", &Value::Int(status));
-                if status >= 500 {
-                    span.set_attribute("error.type", &Value::Str(&status.to_string()));
-                    span.set_status(Status::Error, "");
+        slf.get().response.with(py, |response| {
+            slf.as_super().get().with_recording(py, |span| {
+                if let Some(status) = response.status {
+                    span.set_attribute("http.response.status_code", &Value::Int(status));
+                    if status >= 500 {
+                        span.set_attribute("error.type", &Value::Str(&status.to_string()));
+                        span.set_status(Status::Error, "");
+                    }
                 }
-            }
-            if let Ok(Some(route)) = &route {
-                span.set_attribute("http.route", &Value::Str(route));
-                span.update_name(&format!("{} {route}", response.method.name()));
-            }
+                if let Ok(Some(route)) = &route {
+                    span.set_attribute("http.route", &Value::Str(route));
+                    response
+                        .method
+                        .with_name(py, |method| span.update_name(&format!("{method} {route}")));
+                }
+            })
         });
-        drop(response);
         route.map(drop)
     }
 
     /// The template of the route that was dispatched to, from what the framework left in the scope.
     fn route(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
         let py = slf.py();
-        let (scope, root_path) = {
-            let response = slf.get().response();
-            let Some(scope) = &response.scope else { return Ok(None) };
-            (scope.clone_ref(py), response.root_path.as_ref().map(|path| path.clone_ref(py)))
+        let kept = slf.get().response.with(py, |response| {
+            let scope = response.scope.as_ref().map(|scope| scope.bind(py).clone());
+            (
+                scope,
+                response
+                    .root_path
+                    .as_ref()
+                    .map(|path| path.bind(py).clone()),
+            )
+        });
+        let Some((Some(scope), root_path)) = kept else {
+            return Ok(None);
         };
-        let scope = scope.bind(py);
-        if !scope.contains(pyo3::intern!(py, "route"))? && !scope.contains(pyo3::intern!(py, "endpoint"))? {
+        if !scope.contains(pyo3::intern!(py, "route"))?
+            && !scope.contains(pyo3::intern!(py, "endpoint"))?
+        {
             return Ok(None);
         }
-        imports::route_template(py)?.call1((scope, root_path))?.extract()
-    }
-}
-
-#[pymethods]
-impl ServerSpan {
-    fn __call__<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        let send = {
-            let response = this.response();
-            response.send.as_ref().map(|send| send.bind(py).clone())
-        };
-        // After the request a late `send` goes nowhere, as servers treat it.
-        let Some(send) = send else { return Ok(Bound::new(py, super::task::Ready::new(py.None()))?.into_any()) };
-        let live = slf.as_super().get().is_live();
-        let last = live && guard(py, "reading a response message", || this.note(message))?.unwrap_or_default();
-        let sent = send.call1((message,))?;
-        if last {
-            guard(py, "ending a server span", || Self::end_response(slf))?;
-        }
-        Ok(sent)
+        imports::route_template(py)?
+            .call1((scope, root_path))?
+            .extract()
     }
 
-    /// The application has returned, or raised `error`: ends what is still open and restores the context.
-    #[pyo3(signature = (error=None, /))]
-    fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
-        let py = slf.py();
-        guard(py, "ending a server span", || {
-            let written = Self::finish_span(slf, error);
-            Span::leave(slf.as_super())?;
-            // The request is over: what it held must not be kept by whoever keeps the span.
-            let Response { send, scope, root_path, baggage, .. } = std::mem::take(&mut *slf.get().response());
-            if let Some((context, previous)) = &baggage {
-                current::leave_baggage(context.bind(py), previous.as_ref().map(|previous| previous.bind(py)))?;
-            }
-            drop((send, scope, root_path, baggage));
-            written
-        })
-        .map(drop)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Ok(response) = self.response.try_lock() else { return Ok(()) };
-        visit.call(response.send.as_ref())?;
-        visit.call(response.scope.as_ref())?;
-        visit.call(response.root_path.as_ref())?;
-        if let Some((context, previous)) = &response.baggage {
-            visit.call(context)?;
-            visit.call(previous.as_ref())?;
-        }
-        Ok(())
-    }
-
-    fn __clear__(&self) {
-        let taken = self.response.try_lock().map(|mut response| std::mem::take(&mut *response));
-        drop(taken);
-    }
-}
-
-impl ServerSpan {
-    fn finish_span(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+    fn finish_span(
+        slf: &Bound<'_, Self>,
+        error: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let span = slf.as_super().get();
         if !span.is_live() {
             return Ok(());
         }
         let ending = Ending::of(error);
-        let ended_unix_ns = slf.get().response().ended_unix_ns;
-        let mut written = Ok(());
-        if ended_unix_ns.is_none() {
-            written = Self::write_response(slf);
-        }
-        let status = slf.get().response().status;
+        let ended_unix_ns = slf
+            .get()
+            .response
+            .with(py, |response| response.ended_unix_ns)
+            .flatten();
+        let written = if ended_unix_ns.is_none() {
+            Self::write_response(slf)
+        } else {
+            Ok(())
+        };
+        let status = slf
+            .get()
+            .response
+            .with(py, |response| response.status)
+            .flatten();
         span.with_recording(py, |span| {
             if let Ok(ending) = &ending {
                 ending.write(span);
@@ -490,5 +625,54 @@ impl ServerSpan {
         });
         span.end_now(py);
         written.and(ending.map(drop))
+    }
+}
+
+// `send` is in `super::vectorcall`.
+#[pymethods]
+impl ServerSpan {
+    /// The application has returned, or raised `error`: ends what is still open and restores the context.
+    #[pyo3(signature = (error=None, /))]
+    fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+        let py = slf.py();
+        guard(py, "ending a server span", || {
+            let written = Self::finish_span(slf, error);
+            Span::leave(slf.as_super())?;
+            // The request is over: what it held must not be kept by whoever keeps the span.
+            let held = slf
+                .get()
+                .response
+                .with(py, std::mem::take)
+                .unwrap_or_default();
+            if let Some((context, previous)) = &held.baggage {
+                current::leave_baggage(
+                    context.bind(py),
+                    previous.as_ref().map(|previous| previous.bind(py)),
+                )?;
+            }
+            drop(held);
+            written
+        })
+        .map(drop)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let visited = self.response.with_collecting(|response| {
+            visit.call(response.send.as_ref())?;
+            visit.call(response.scope.as_ref())?;
+            visit.call(response.root_path.as_ref())?;
+            match &response.baggage {
+                Some((context, previous)) => visit
+                    .call(context)
+                    .and_then(|()| visit.call(previous.as_ref())),
+                None => Ok(()),
+            }
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let held = self.response.with_collecting(std::mem::take);
+        drop(held);
     }
 }

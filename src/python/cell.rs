@@ -31,7 +31,11 @@ impl<T> AttachedCell<T> {
 
     /// Calls `then` with the value; `None` when the cell is entered already. `then` should not run Python code.
     #[inline]
-    pub(super) fn with<R>(&self, _attached: Python<'_>, then: impl FnOnce(&mut T) -> R) -> Option<R> {
+    pub(super) fn with<R>(
+        &self,
+        _attached: Python<'_>,
+        then: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
         self.enter(then)
     }
 
@@ -78,14 +82,23 @@ impl<T> AttachedCell<T> {
 
     /// Calls `then` with the value. `then` must not run Python code.
     #[inline]
-    pub(super) fn with<R>(&self, _attached: Python<'_>, then: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let mut value = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pub(super) fn with<R>(
+        &self,
+        _attached: Python<'_>,
+        then: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
+        let mut value = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Some(then(&mut value))
     }
 
     /// The value of a cell that is nobody else's.
     pub(super) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// [`Self::with`] for `__traverse__` and `__clear__`; the collector has stopped every other thread, so it must not wait.

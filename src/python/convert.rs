@@ -11,7 +11,10 @@ use crate::span::SpanKind;
 
 /// The text of an ASCII string, in place. Anything else is for the general way.
 #[inline]
-#[expect(unsafe_code, reason = "a call into CPython for every key and value would double their cost")]
+#[expect(
+    unsafe_code,
+    reason = "a call into CPython for every key and value would double their cost"
+)]
 pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     let string = object.as_ptr();
     // SAFETY: attached; an exact `str` that is compact ASCII has its `length` characters, one byte each, at its data
@@ -31,7 +34,10 @@ pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a str> {
 /// Inlined with `then` once for every type, so that what follows knows the variant.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see above; 20 ns an attribute")]
-pub(super) fn with_plain_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&Value<'_>) -> R) -> Option<R> {
+pub(super) fn with_plain_value<R>(
+    value: &Bound<'_, PyAny>,
+    then: impl FnOnce(&Value<'_>) -> R,
+) -> Option<R> {
     if let Some(text) = ascii(value) {
         return Some(then(&Value::Str(text)));
     }
@@ -41,7 +47,10 @@ pub(super) fn with_plain_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&V
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Some(then(&Value::Float(float.value())));
     }
-    value.cast_exact::<PyBool>().ok().map(|bool| then(&Value::Bool(bool.is_true())))
+    value
+        .cast_exact::<PyBool>()
+        .ok()
+        .map(|bool| then(&Value::Bool(bool.is_true())))
 }
 
 /// Calls `then` with the text of a Python string; what has no UTF-8 (lone surrogates) is replaced.
@@ -66,7 +75,10 @@ pub(super) fn with_name<R>(name: &Bound<'_, PyAny>, then: impl FnOnce(&str) -> R
 }
 
 /// Calls `then` with the value as OTLP can carry it.
-pub(super) fn with_value<R>(value: &Bound<'_, PyAny>, mut then: impl FnMut(&Value<'_>) -> R) -> PyResult<R> {
+pub(super) fn with_value<R>(
+    value: &Bound<'_, PyAny>,
+    mut then: impl FnMut(&Value<'_>) -> R,
+) -> PyResult<R> {
     match with_plain_value(value, &mut then) {
         Some(done) => Ok(done),
         None => with_unusual_value(value, then),
@@ -74,7 +86,10 @@ pub(super) fn with_value<R>(value: &Bound<'_, PyAny>, mut then: impl FnMut(&Valu
 }
 
 #[cold]
-fn with_unusual_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&Value<'_>) -> R) -> PyResult<R> {
+fn with_unusual_value<R>(
+    value: &Bound<'_, PyAny>,
+    then: impl FnOnce(&Value<'_>) -> R,
+) -> PyResult<R> {
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
         // A copy first: `str()` of a member may change the list.
         let members = value
@@ -84,7 +99,9 @@ fn with_unusual_value<R>(value: &Bound<'_, PyAny>, then: impl FnOnce(&Value<'_>)
             .into_iter()
             .map(|member| scalar(&member))
             .collect::<PyResult<Vec<_>>>()?;
-        return Ok(then(&Value::Array(members.iter().map(borrow_scalar).collect())));
+        return Ok(then(&Value::Array(
+            members.iter().map(borrow_scalar).collect(),
+        )));
     }
     let scalar = scalar(value)?;
     Ok(then(&borrow_scalar(&scalar)))
@@ -132,7 +149,10 @@ fn borrow_scalar<'a>(value: &'a Bound<'_, PyAny>) -> Value<'a> {
 
 /// Calls `each` with the key and value of every item of a dict or any other mapping.
 #[inline]
-#[expect(unsafe_code, reason = "PyO3's own iterator panics when a value's str() changes the dict")]
+#[expect(
+    unsafe_code,
+    reason = "PyO3's own iterator panics when a value's str() changes the dict"
+)]
 pub(super) fn for_each_item<'py>(
     items: &Bound<'py, PyAny>,
     mut each: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
@@ -142,9 +162,22 @@ pub(super) fn for_each_item<'py>(
         let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: attached; `dict` is a dict. PyDict_Next checks `position` against the dict as it is at each call, so a
         // dict that changes in between gives other items, never invalid ones.
-        while unsafe { ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut key, &raw mut value) } != 0 {
+        while unsafe {
+            ffi::PyDict_Next(
+                dict.as_ptr(),
+                &raw mut position,
+                &raw mut key,
+                &raw mut value,
+            )
+        } != 0
+        {
             // SAFETY: PyDict_Next gave two borrowed references; taking our own keeps them alive while `each` runs.
-            let (key, value) = unsafe { (Bound::from_borrowed_ptr(py, key), Bound::from_borrowed_ptr(py, value)) };
+            let (key, value) = unsafe {
+                (
+                    Bound::from_borrowed_ptr(py, key),
+                    Bound::from_borrowed_ptr(py, value),
+                )
+            };
             each(&key, &value)?;
         }
         return Ok(());
@@ -157,7 +190,9 @@ pub(super) fn for_each_item<'py>(
 }
 
 /// An owned copy of attributes, for the rare paths (events, links) that need all of them at once.
-pub(super) fn owned_attributes(attributes: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(String, OwnedValue)>> {
+pub(super) fn owned_attributes(
+    attributes: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<(String, OwnedValue)>> {
     let mut owned = Vec::new();
     if let Some(attributes) = attributes {
         for_each_item(attributes, |key, value| {
@@ -208,14 +243,20 @@ impl OwnedValue {
 
 /// Borrows what [`owned_attributes`] made.
 pub(super) fn borrow_attributes(owned: &[(String, OwnedValue)]) -> Vec<(&str, Value<'_>)> {
-    owned.iter().map(|(key, value)| (key.as_str(), value.borrow())).collect()
+    owned
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.borrow()))
+        .collect()
 }
 
 /// A span kind from its lower-case name, or from `opentelemetry.trace.SpanKind`.
 pub(super) fn span_kind(kind: &Bound<'_, PyAny>) -> PyResult<Option<SpanKind>> {
     let name = match kind.cast::<PyString>() {
         Ok(text) => with_text(text, str::to_ascii_lowercase),
-        Err(_) => with_name(&kind.getattr(pyo3::intern!(kind.py(), "name"))?, str::to_ascii_lowercase)?,
+        Err(_) => with_name(
+            &kind.getattr(pyo3::intern!(kind.py(), "name"))?,
+            str::to_ascii_lowercase,
+        )?,
     };
     Ok(match name.as_str() {
         "internal" => Some(SpanKind::Internal),

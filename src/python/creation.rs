@@ -12,7 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::AttachedCell;
-use super::convert::{ascii, borrow_attributes, for_each_item, owned_attributes, span_kind, with_name, with_plain_value, with_value};
+use super::convert::{
+    ascii, borrow_attributes, for_each_item, owned_attributes, span_kind, with_name,
+    with_plain_value, with_value,
+};
 use super::errors::guard;
 use super::span::{Body, Span, linked_context};
 use super::{current, imports, lifecycle};
@@ -40,14 +43,18 @@ enum Extra<'a, 'py> {
 }
 
 impl<'py> Extra<'_, 'py> {
-    fn for_each(&self, mut each: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>) -> PyResult<()> {
+    fn for_each(
+        &self,
+        mut each: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
         match self {
             Self::None => Ok(()),
             Self::Dict(dict) => for_each_item(dict, each),
             Self::Keywords(names, values) => {
                 let py = names.py();
                 for (name, value) in names.iter_borrowed().zip(values.iter()) {
-                    let own = name.is(pyo3::intern!(py, "kind")) || name.is(pyo3::intern!(py, "links"));
+                    let own =
+                        name.is(pyo3::intern!(py, "kind")) || name.is(pyo3::intern!(py, "links"));
                     if !own {
                         each(&name, value)?;
                     }
@@ -79,7 +86,10 @@ impl<'py> Call<'_, 'py> {
             keep(each_failed.map_or(Ok(()), Err));
         }
         let fresh = self.attributes.is_none();
-        keep(self.extra.for_each(|key, value| put_attribute(span, key, value, fresh)));
+        keep(
+            self.extra
+                .for_each(|key, value| put_attribute(span, key, value, fresh)),
+        );
         if let Some(links) = self.links {
             keep(put_links(span, links));
         }
@@ -91,13 +101,19 @@ impl<'py> Call<'_, 'py> {
     fn make(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         // Without a tracer, or should something fail, the call is kept for later.
         let made = guard(py, "making a span", || {
-            let Some(tracer) = lifecycle::tracer() else { return Ok(None) };
+            let Some(tracer) = lifecycle::tracer() else {
+                return Ok(None);
+            };
             let parent = current::span(py)?;
             let started = with_name(self.name, |name| match &parent {
-                Some(parent) => parent.get().with_context(py, |parent| tracer.create(parent, self.kind, name)),
+                Some(parent) => parent
+                    .get()
+                    .with_context(py, |parent| tracer.create(parent, self.kind, name)),
                 None => tracer.create(None, self.kind, name),
             })?;
-            let Started::Recording(mut span) = started else { return Ok(None) };
+            let Started::Recording(mut span) = started else {
+                return Ok(None);
+            };
             let filled = self.fill(&mut span);
             let made = span_object(py, Body::Recording(span))?;
             // Reported after the span exists: a bad attribute does not cost the span.
@@ -116,13 +132,16 @@ impl<'py> Call<'_, 'py> {
             Extra::Dict(dict) => Some(dict.clone()),
             Extra::Keywords(..) => {
                 let dict = PyDict::new(py);
-                self.extra.for_each(|name, value| dict.set_item(name, value))?;
+                self.extra
+                    .for_each(|name, value| dict.set_item(name, value))?;
                 (!dict.is_empty()).then_some(dict)
             }
         };
         Ok(Pending {
             name: self.name.clone().unbind(),
-            attributes: self.attributes.map(|attributes| attributes.clone().unbind()),
+            attributes: self
+                .attributes
+                .map(|attributes| attributes.clone().unbind()),
             extra: extra.map(Bound::unbind),
             links: self.links.map(|links| links.clone().unbind()),
             kind: self.kind,
@@ -148,7 +167,10 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
     static LAST: AttachedCell<[Option<Py<Span>>; 2]> = AttachedCell::new([None, None]);
     if cfg!(not(Py_GIL_DISABLED)) {
         let unused = LAST.with(py, |last| {
-            last.iter().flatten().find(|last| is_unused(last)).map(|last| last.clone_ref(py))
+            last.iter()
+                .flatten()
+                .find(|last| is_unused(last))
+                .map(|last| last.clone_ref(py))
         });
         if let Some(span) = unused.flatten() {
             span.get().reuse(py, body);
@@ -168,7 +190,12 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
 
 /// `fresh` says that the span has no attributes but those of the same mapping, so string keys need no search.
 #[inline]
-fn put_attribute(span: &mut Recording, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, fresh: bool) -> PyResult<()> {
+fn put_attribute(
+    span: &mut Recording,
+    key: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    fresh: bool,
+) -> PyResult<()> {
     if let (true, Some(key)) = (fresh, ascii(key))
         && with_plain_value(value, |value| span.push_attribute(key, value)).is_some()
     {
@@ -200,7 +227,10 @@ fn put_links(span: &mut Recording, links: &Bound<'_, PyAny>) -> PyResult<()> {
         let link = link?;
         if let Ok(pair) = link.cast::<PyTuple>() {
             let attributes = owned_attributes(Some(&pair.get_item(1)?))?;
-            span.add_link(&linked_context(&pair.get_item(0)?)?, &borrow_attributes(&attributes));
+            span.add_link(
+                &linked_context(&pair.get_item(0)?)?,
+                &borrow_attributes(&attributes),
+            );
         } else {
             span.add_link(&linked_context(&link)?, &[]);
         }
@@ -221,7 +251,10 @@ impl Pending {
     fn clone_ref(&self, py: Python<'_>) -> Self {
         Self {
             name: self.name.clone_ref(py),
-            attributes: self.attributes.as_ref().map(|attributes| attributes.clone_ref(py)),
+            attributes: self
+                .attributes
+                .as_ref()
+                .map(|attributes| attributes.clone_ref(py)),
             extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
             links: self.links.as_ref().map(|links| links.clone_ref(py)),
             kind: self.kind,
@@ -231,10 +264,16 @@ impl Pending {
     fn with_call<'py, R>(&self, py: Python<'py>, then: impl FnOnce(&Call<'_, 'py>) -> R) -> R {
         then(&Call {
             name: self.name.bind(py),
-            attributes: self.attributes.as_ref().map(|attributes| attributes.bind(py)),
+            attributes: self
+                .attributes
+                .as_ref()
+                .map(|attributes| attributes.bind(py)),
             links: self.links.as_ref().map(|links| links.bind(py)),
             kind: self.kind,
-            extra: self.extra.as_ref().map_or(Extra::None, |extra| Extra::Dict(extra.bind(py))),
+            extra: self
+                .extra
+                .as_ref()
+                .map_or(Extra::None, |extra| Extra::Dict(extra.bind(py))),
         })
     }
 
@@ -257,19 +296,31 @@ impl DeferredSpan {
         let deferred = Self {
             pending: AttachedCell::new(Some(pending)),
         };
-        let made = Bound::new(py, PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred))?;
+        let made = Bound::new(
+            py,
+            PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred),
+        )?;
         Ok(made.into_super())
     }
 
     /// Starts a deferred span as a child of `parent`; whether it has an identity of its own.
-    pub(super) fn start(span: &Bound<'_, Span>, parent: Option<&Bound<'_, Span>>) -> PyResult<bool> {
+    pub(super) fn start(
+        span: &Bound<'_, Span>,
+        parent: Option<&Bound<'_, Span>>,
+    ) -> PyResult<bool> {
         let py = span.py();
-        let Ok(deferred) = span.cast::<Self>() else { return Ok(false) };
-        let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else { return Ok(false) };
+        let Ok(deferred) = span.cast::<Self>() else {
+            return Ok(false);
+        };
+        let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else {
+            return Ok(false);
+        };
         let parent = parent.map(|parent| parent.get().clone_context(py));
         let started = match lifecycle::tracer() {
             Some(tracer) => {
-                let started = with_name(pending.name.bind(py), |name| tracer.start(parent.as_ref(), pending.kind, name))?;
+                let started = with_name(pending.name.bind(py), |name| {
+                    tracer.start(parent.as_ref(), pending.kind, name)
+                })?;
                 if !matches!(started, Started::Recording(_)) {
                     tracer.count_not_sampled();
                 }
@@ -289,7 +340,8 @@ impl DeferredSpan {
                 Ok(true)
             }
             Started::Parent => {
-                span.get().become_body(py, Body::NonRecording(parent.unwrap_or_default()));
+                span.get()
+                    .become_body(py, Body::NonRecording(parent.unwrap_or_default()));
                 Ok(false)
             }
         }
@@ -299,7 +351,11 @@ impl DeferredSpan {
 #[pymethods]
 impl DeferredSpan {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.pending.with_collecting(|pending| pending.as_ref().map_or(Ok(()), |pending| pending.traverse(&visit)));
+        let visited = self.pending.with_collecting(|pending| {
+            pending
+                .as_ref()
+                .map_or(Ok(()), |pending| pending.traverse(&visit))
+        });
         visited.unwrap_or(Ok(()))
     }
 
@@ -327,7 +383,9 @@ impl SpanTemplate {
         let body = self.0.with(py, |template| match template {
             Template::Call(pending) => Err(pending.clone_ref(py)),
             Template::Encoded(model) => Ok(match model.tracer().decide(parent.as_ref()) {
-                Decision::Record(context) => Body::Recording(model.copy_as(context, parent.as_ref().filter(|parent| parent.is_valid()))),
+                Decision::Record(context) => Body::Recording(
+                    model.copy_as(context, parent.as_ref().filter(|parent| parent.is_valid())),
+                ),
                 Decision::Drop(context) => Body::NonRecording(context),
                 Decision::Inherit => Body::NonRecording(parent.unwrap_or_default()),
             }),
@@ -355,22 +413,36 @@ impl SpanTemplate {
 }
 
 /// `@span(...)`: the function with a span around every call.
-pub(super) fn decorate<'py>(span: &Bound<'py, Span>, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn decorate<'py>(
+    span: &Bound<'py, Span>,
+    function: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = span.py();
     let pending = match span.cast::<DeferredSpan>() {
-        Ok(deferred) => deferred.get().pending.with(py, |pending| pending.as_ref().map(|pending| pending.clone_ref(py))).flatten(),
+        Ok(deferred) => deferred
+            .get()
+            .pending
+            .with(py, |pending| {
+                pending.as_ref().map(|pending| pending.clone_ref(py))
+            })
+            .flatten(),
         Err(_) => None,
     };
     let template = match pending {
         Some(pending) => Some(Template::Call(pending)),
         None => span
             .get()
-            .with_recording(py, |span| span.is_created().then(|| span.copy_as(span.context().clone(), None)))
+            .with_recording(py, |span| {
+                span.is_created()
+                    .then(|| span.copy_as(span.context().clone(), None))
+            })
             .flatten()
             .map(Template::Encoded),
     };
     let Some(template) = template else {
-        return Err(PyTypeError::new_err("a span that has started cannot decorate a function; use @span(...) directly"));
+        return Err(PyTypeError::new_err(
+            "a span that has started cannot decorate a function; use @span(...) directly",
+        ));
     };
     let template = Bound::new(py, SpanTemplate(AttachedCell::new(template)))?;
     imports::traced_function(py)?.call1((function, template))
@@ -412,7 +484,8 @@ pub(super) fn new_span<'py>(
     let span = call.make(py)?;
     guard(py, "starting a span", || {
         if let Some(start_unix_ns) = start_unix_ns {
-            span.get().with_recording(py, |span| span.begin(Start::at(start_unix_ns)));
+            span.get()
+                .with_recording(py, |span| span.begin(Start::at(start_unix_ns)));
         }
         Span::start_here(&span)
     })?;
@@ -430,8 +503,13 @@ pub(super) fn current_span(py: Python<'_>) -> PyResult<Bound<'_, Span>> {
 
 /// Sets what is current and gives what was; `None` for nothing. Only for the generators of `@trace`.
 #[pyfunction]
-pub(super) fn swap_current<'py>(current: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    guard(current.py(), "switching the current span", || current::swap(current)).map(Option::flatten)
+pub(super) fn swap_current<'py>(
+    current: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    guard(current.py(), "switching the current span", || {
+        current::swap(current)
+    })
+    .map(Option::flatten)
 }
 
 /// What `span(...)` was called with, from the vectorcall convention.
@@ -445,7 +523,11 @@ pub(super) fn span<'py>(
     let (name, attributes) = match values {
         [name] => (name, None),
         [name, attributes] => (name, (!attributes.is_none()).then_some(&**attributes)),
-        [] => return Err(PyTypeError::new_err("span() missing 1 required positional argument: 'name'")),
+        [] => {
+            return Err(PyTypeError::new_err(
+                "span() missing 1 required positional argument: 'name'",
+            ));
+        }
         _ => {
             let given = values.len();
             return Err(PyTypeError::new_err(format!(

@@ -41,8 +41,13 @@ impl ContextVar {
         self.cell
             .get_or_try_init(py, || {
                 // SAFETY: attached; the name is NUL-terminated; the result is a new reference or null with an error set.
-                unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_New(self.name.as_ptr(), std::ptr::null_mut())) }
-                    .map(Bound::unbind)
+                unsafe {
+                    Bound::from_owned_ptr_or_err(
+                        py,
+                        ffi::PyContextVar_New(self.name.as_ptr(), std::ptr::null_mut()),
+                    )
+                }
+                .map(Bound::unbind)
             })
             .map(|var| var.bind(py))
     }
@@ -54,7 +59,9 @@ impl ContextVar {
         let var = self.object(py)?;
         let mut value = std::ptr::null_mut();
         // SAFETY: attached; `var` is a ContextVar; `value` receives a new reference, or null when unset.
-        let failed = unsafe { ffi::PyContextVar_Get(var.as_ptr(), std::ptr::null_mut(), &raw mut value) } < 0;
+        let failed =
+            unsafe { ffi::PyContextVar_Get(var.as_ptr(), std::ptr::null_mut(), &raw mut value) }
+                < 0;
         if failed {
             return Err(PyErr::fetch(py));
         }
@@ -71,7 +78,9 @@ impl ContextVar {
         let var = self.object(py)?;
         let _collector = CollectorPaused::new();
         // SAFETY: attached; both are valid objects; the token is a new reference or null with an error set.
-        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(var.as_ptr(), value.as_ptr())) }
+        unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyContextVar_Set(var.as_ptr(), value.as_ptr()))
+        }
     }
 
     /// Undoes the [`Self::set`] that gave `token`; `false` if that was in another context.
@@ -87,7 +96,11 @@ impl ContextVar {
         }
         let error = PyErr::fetch(py);
         // A token of another context, or one that was used: never the user's concern.
-        if error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyRuntimeError>(py) { Ok(false) } else { Err(error) }
+        if error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyRuntimeError>(py) {
+            Ok(false)
+        } else {
+            Err(error)
+        }
     }
 
     /// Sets `value` and gives what was there.
@@ -100,7 +113,11 @@ impl ContextVar {
 
     /// Puts `previous` back if the variable still holds `value`; whether it did.
     #[inline]
-    fn restore(&self, value: &Bound<'_, PyAny>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn restore(
+        &self,
+        value: &Bound<'_, PyAny>,
+        previous: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         let py = value.py();
         if !self.get(py)?.is_some_and(|current| current.is(value)) {
             return Ok(false);
@@ -117,7 +134,9 @@ impl ContextVar {
 #[inline]
 pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     // Only spans are ever set.
-    let mut current = SPAN.get(py)?.and_then(|value| value.cast_into::<Span>().ok());
+    let mut current = SPAN
+        .get(py)?
+        .and_then(|value| value.cast_into::<Span>().ok());
     while let Some(back) = current.as_ref().and_then(Span::way_back) {
         current = back.and_then(|value| value.cast_into::<Span>().ok());
     }
@@ -133,7 +152,10 @@ pub(super) struct Scope {
 impl Scope {
     /// Makes `span` current where `previous` was.
     #[inline]
-    pub(super) fn enter(span: &Bound<'_, Span>, previous: Option<Bound<'_, Span>>) -> PyResult<Self> {
+    pub(super) fn enter(
+        span: &Bound<'_, Span>,
+        previous: Option<Bound<'_, Span>>,
+    ) -> PyResult<Self> {
         Ok(Self {
             token: SPAN.set(span.as_any())?.unbind(),
             previous: previous.map(|previous| previous.into_any().unbind()),
@@ -142,7 +164,10 @@ impl Scope {
 
     /// Gives up the way back.
     pub(super) fn forget(self, py: Python<'_>) {
-        drop((self.token.into_bound(py), self.previous.map(|previous| previous.into_bound(py))));
+        drop((
+            self.token.into_bound(py),
+            self.previous.map(|previous| previous.into_bound(py)),
+        ));
     }
 
     /// Makes what was current before `span` current again, if `span` is current here; else it gives back what that was.
@@ -150,7 +175,10 @@ impl Scope {
     pub(super) fn leave(self, span: &Bound<'_, Span>) -> PyResult<Result<(), Option<Py<PyAny>>>> {
         let py = span.py();
         // Bound, so that they are let go of here and now, also where PyO3 does not know that we are attached.
-        let (token, previous) = (self.token.into_bound(py), self.previous.map(|previous| previous.into_bound(py)));
+        let (token, previous) = (
+            self.token.into_bound(py),
+            self.previous.map(|previous| previous.into_bound(py)),
+        );
         if !SPAN.get(py)?.is_some_and(|current| current.is(span)) {
             return Ok(Err(previous.map(Bound::unbind)));
         }
@@ -210,7 +238,10 @@ pub(super) fn swap<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py,
 
 /// Undoes [`enter_span`]; `false` when something else is current here, which then stays.
 #[inline]
-pub(super) fn leave_span(span: &Bound<'_, Span>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+pub(super) fn leave_span(
+    span: &Bound<'_, Span>,
+    previous: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
     SPAN.restore(span.as_any(), previous)
 }
 
@@ -220,11 +251,16 @@ pub(super) fn baggage(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 }
 
 /// Makes the baggage of `context` current and gives what was.
-pub(super) fn enter_baggage<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(super) fn enter_baggage<'py>(
+    context: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     BAGGAGE.replace(context)
 }
 
 /// Undoes [`enter_baggage`].
-pub(super) fn leave_baggage(context: &Bound<'_, PyAny>, previous: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+pub(super) fn leave_baggage(
+    context: &Bound<'_, PyAny>,
+    previous: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
     BAGGAGE.restore(context, previous).map(drop)
 }

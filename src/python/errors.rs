@@ -22,7 +22,10 @@ pub(super) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 fn raise(class: PyResult<&Bound<'_, PyType>>, message: String) -> PyErr {
-    class.map_or_else(|error| error, |class| PyErr::from_type(class.clone(), message))
+    class.map_or_else(
+        |error| error,
+        |class| PyErr::from_type(class.clone(), message),
+    )
 }
 
 /// `RVH_TRACE_STRICT=1`: what [`guard`] swallows is raised, for tests.
@@ -36,7 +39,11 @@ pub(super) fn read_strictness() {
 
 /// Runs what must not disturb the caller: an error or a panic is counted, logged once for `cause`, and `None` returned.
 #[inline]
-pub(super) fn guard<T>(py: Python<'_>, cause: &'static str, run: impl FnOnce() -> PyResult<T>) -> PyResult<Option<T>> {
+pub(super) fn guard<T>(
+    py: Python<'_>,
+    cause: &'static str,
+    run: impl FnOnce() -> PyResult<T>,
+) -> PyResult<Option<T>> {
     // Costs nothing until something unwinds.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(Some(value)),
@@ -47,7 +54,10 @@ pub(super) fn guard<T>(py: Python<'_>, cause: &'static str, run: impl FnOnce() -
                 .map(ToString::to_string)
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            let error = raise(imports::rvh_trace_error(py), format!("internal error, please report it: {message}"));
+            let error = raise(
+                imports::rvh_trace_error(py),
+                format!("internal error, please report it: {message}"),
+            );
             swallow(py, cause, error).map(|()| None)
         }
     }
@@ -58,7 +68,13 @@ fn swallow(py: Python<'_>, cause: &'static str, error: PyErr) -> PyResult<()> {
     if STRICT.load(Ordering::Relaxed) {
         return Err(error);
     }
-    diagnostic::swallowed(cause, || format!("{cause} was ignored: {error}. Later cases are counted in rvh_trace.stats()"));
+    diagnostic::swallowed(cause, || {
+        format!("{cause} was ignored: {error}. Later cases are counted in rvh_trace.stats()")
+    });
     // An interrupt or a request to exit that arrived while our code ran belongs to the user.
-    if error.is_instance_of::<PyException>(py) { Ok(()) } else { Err(error) }
+    if error.is_instance_of::<PyException>(py) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }

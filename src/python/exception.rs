@@ -23,9 +23,13 @@ pub(super) enum Ending {
 impl Ending {
     /// Reads the exception. Runs Python code: hold no lock.
     pub(super) fn of(raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<Self> {
-        let Some(raised) = raised else { return Ok(Self::Returned) };
+        let Some(raised) = raised else {
+            return Ok(Self::Returned);
+        };
         let py = raised.py();
-        if imports::cancelled_error(py).is_some_and(|class| raised.is_instance(class).unwrap_or(false)) {
+        if imports::cancelled_error(py)
+            .is_some_and(|class| raised.is_instance(class).unwrap_or(false))
+        {
             return Ok(Self::Cancelled);
         }
         if raised.is_instance_of::<PyGeneratorExit>() || is_clean_exit(raised) {
@@ -60,9 +64,10 @@ fn is_clean_exit(raised: &Bound<'_, PyBaseException>) -> bool {
 
 /// The exception, and the members of its group, as text.
 pub(super) fn describe(raised: &Bound<'_, PyBaseException>) -> PyResult<Vec<Exception>> {
-    let described: Vec<(String, String, String, String)> = imports::describe_exception(raised.py())?
-        .call1((raised, exception::MAX_GROUP_MEMBERS))?
-        .extract()?;
+    let described: Vec<(String, String, String, String)> =
+        imports::describe_exception(raised.py())?
+            .call1((raised, exception::MAX_GROUP_MEMBERS))?
+            .extract()?;
     Ok(described
         .into_iter()
         .map(|(type_name, message, stacktrace, group_path)| Exception {

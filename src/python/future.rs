@@ -12,8 +12,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 
-use super::imports;
 use super::creation::new_span;
+use super::imports;
 use super::span::Span;
 use crate::id::process_generation;
 
@@ -48,10 +48,18 @@ pub(super) fn span_future<'py>(
     let locals = TaskLocals::with_running_loop(py)?;
     let span = new_span(py, name, attributes, kind, links, None, attrs)?;
     let context = imports::copy_context(py)?.call0()?;
-    context.call_method1(pyo3::intern!(py, "run"), (span.getattr(pyo3::intern!(py, "__enter__"))?,))?;
+    context.call_method1(
+        pyo3::intern!(py, "run"),
+        (span.getattr(pyo3::intern!(py, "__enter__"))?,),
+    )?;
     let task = imports::start_task(py)?.call1((locals.event_loop(py), awaitable, &context))?;
     // The span ends on the loop's thread, before the future that waits for it is resolved.
-    task.call_method1(pyo3::intern!(py, "add_done_callback"), (EndSpan { span: span.unbind() },))?;
+    task.call_method1(
+        pyo3::intern!(py, "add_done_callback"),
+        (EndSpan {
+            span: span.unbind(),
+        },),
+    )?;
     let outcome = pyo3_async_runtimes::into_future_with_locals(&locals, task.clone())?;
     let cancel = CancelOnDrop {
         task: Some(task.unbind()),
@@ -78,7 +86,9 @@ impl Drop for CancelOnDrop {
         let _ = Python::try_attach(|py| -> PyResult<()> {
             let cancel = task.getattr(py, "cancel")?;
             // A closed loop raises: its tasks are gone already.
-            self.event_loop.call_method1(py, "call_soon_threadsafe", (cancel,)).map(drop)
+            self.event_loop
+                .call_method1(py, "call_soon_threadsafe", (cancel,))
+                .map(drop)
         });
     }
 }

@@ -12,7 +12,11 @@ pub(super) fn cancelled_error(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
     }
     let modules = py.import("sys").ok()?.getattr("modules").ok()?;
     let module = modules.get_item("asyncio.exceptions").ok()?;
-    let class = module.getattr("CancelledError").ok()?.cast_into::<PyType>().ok()?;
+    let class = module
+        .getattr("CancelledError")
+        .ok()?
+        .cast_into::<PyType>()
+        .ok()?;
     Some(CACHE.get_or_init(py, || class.unbind()).bind(py))
 }
 

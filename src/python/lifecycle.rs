@@ -51,8 +51,14 @@ pub(super) fn tracer() -> Option<&'static Tracer> {
 }
 
 fn make_current(installed: &Installed) {
-    let tracer = installed.on_top.last().copied().or(installed.application.as_ref().map(|(tracer, _)| *tracer));
-    let pointer = tracer.map_or(std::ptr::null_mut(), |tracer| std::ptr::from_ref(tracer).cast_mut());
+    let tracer = installed
+        .on_top
+        .last()
+        .copied()
+        .or(installed.application.as_ref().map(|(tracer, _)| *tracer));
+    let pointer = tracer.map_or(std::ptr::null_mut(), |tracer| {
+        std::ptr::from_ref(tracer).cast_mut()
+    });
     CURRENT.store(pointer, Ordering::Release);
 }
 
@@ -66,7 +72,11 @@ pub(super) fn push_tracer(tracer: &'static Tracer) {
 /// Takes a test's tracer away again.
 pub(super) fn pop_tracer(tracer: &'static Tracer) {
     let mut installed = installed();
-    if let Some(index) = installed.on_top.iter().rposition(|on_top| std::ptr::eq(*on_top, tracer)) {
+    if let Some(index) = installed
+        .on_top
+        .iter()
+        .rposition(|on_top| std::ptr::eq(*on_top, tracer))
+    {
         installed.on_top.remove(index);
     }
     make_current(&installed);
@@ -85,23 +95,43 @@ fn resource_value(value: &Bound<'_, PyAny>) -> PyResult<ResourceValue> {
         return Ok(ResourceValue::Int(int));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        let values = value.try_iter()?.map(|value| resource_value(&value?)).collect::<PyResult<_>>()?;
+        let values = value
+            .try_iter()?
+            .map(|value| resource_value(&value?))
+            .collect::<PyResult<_>>()?;
         return Ok(ResourceValue::Array(values));
     }
     with_name(value, |text| ResourceValue::Str(text.to_owned()))
 }
 
 fn wrong_type(value: &Bound<'_, PyAny>, name: &str, right: &str) -> PyErr {
-    let got = value.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-    to_python(value.py(), &Error::configuration(name, format!("must be {right}, not {got}")))
+    let got = value
+        .get_type()
+        .name()
+        .map(|name| name.to_string())
+        .unwrap_or_default();
+    to_python(
+        value.py(),
+        &Error::configuration(name, format!("must be {right}, not {got}")),
+    )
 }
 
 /// One keyword argument: of the right type, or an error that names it.
-fn argument<'py, T: FromPyObjectOwned<'py>>(value: &Bound<'py, PyAny>, name: &str, right: &str) -> PyResult<T> {
-    value.extract::<T>().map_err(|_| wrong_type(value, name, right))
+fn argument<'py, T: FromPyObjectOwned<'py>>(
+    value: &Bound<'py, PyAny>,
+    name: &str,
+    right: &str,
+) -> PyResult<T> {
+    value
+        .extract::<T>()
+        .map_err(|_| wrong_type(value, name, right))
 }
 
-fn mapping<'a, 'py>(value: &'a Bound<'py, PyAny>, name: &str, right: &str) -> PyResult<&'a Bound<'py, PyAny>> {
+fn mapping<'a, 'py>(
+    value: &'a Bound<'py, PyAny>,
+    name: &str,
+    right: &str,
+) -> PyResult<&'a Bound<'py, PyAny>> {
     match value.cast::<PyMapping>() {
         Ok(_) => Ok(value),
         Err(_) => Err(wrong_type(value, name, right)),
@@ -111,7 +141,12 @@ fn mapping<'a, 'py>(value: &'a Bound<'py, PyAny>, name: &str, right: &str) -> Py
 /// A list of names from a list, a tuple or a comma-separated string.
 fn names(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String>> {
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(text.to_string_lossy().split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect());
+        return Ok(text
+            .to_string_lossy()
+            .split(',')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect());
     }
     argument(value, name, "a string or a list of strings")
 }
@@ -173,11 +208,17 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "resource_attributes" => {
                 let right = "a mapping with string keys";
                 for_each_item(mapping(&value, name, right)?, |key, value| {
-                    arguments.resource_attributes.push((argument(key, name, right)?, resource_value(value)?));
+                    arguments
+                        .resource_attributes
+                        .push((argument(key, name, right)?, resource_value(value)?));
                     Ok(())
                 })?;
             }
-            _ => return Err(pyo3::exceptions::PyTypeError::new_err(format!("init_tracing() got an unexpected keyword argument '{name}'"))),
+            _ => {
+                return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+                    "init_tracing() got an unexpected keyword argument '{name}'"
+                )));
+            }
         }
     }
     arguments.runtime_attributes = runtime_attributes(py)?;
@@ -186,12 +227,22 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
 
 /// `process.runtime.*` (semantic conventions, "Process runtimes").
 fn runtime_attributes(py: Python<'_>) -> PyResult<Vec<(String, ResourceValue)>> {
-    let implementation: String = py.import("sys")?.getattr("implementation")?.getattr("name")?.extract()?;
+    let implementation: String = py
+        .import("sys")?
+        .getattr("implementation")?
+        .getattr("name")?
+        .extract()?;
     let version = py.version_info();
     Ok([
         ("process.runtime.name", implementation),
-        ("process.runtime.version", format!("{}.{}.{}", version.major, version.minor, version.patch)),
-        ("process.runtime.description", Python::version_str().to_owned()),
+        (
+            "process.runtime.version",
+            format!("{}.{}.{}", version.major, version.minor, version.patch),
+        ),
+        (
+            "process.runtime.description",
+            Python::version_str().to_owned(),
+        ),
     ]
     .map(|(key, value)| (key.to_owned(), ResourceValue::Str(value)))
     .into())
@@ -216,7 +267,8 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
         return Ok(());
     }
     let env = |name: &str| std::env::var(name).ok();
-    let (config, warnings) = Config::load(&arguments, &env).map_err(|error| to_python(py, &error))?;
+    let (config, warnings) =
+        Config::load(&arguments, &env).map_err(|error| to_python(py, &error))?;
     diagnostic::set_level(config.log_level);
     for warning in &warnings {
         diagnostic::log(Level::Warn, warning);
@@ -238,7 +290,8 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
 /// The tracer of the application, or the test's on top of it: what flush and stats are about.
 fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(timeout_ms / 1000.0).map_err(|_| {
-        let problem = format!("must be a number of milliseconds that is not negative, not {timeout_ms}");
+        let problem =
+            format!("must be a number of milliseconds that is not negative, not {timeout_ms}");
         to_python(py, &Error::configuration("timeout_ms", problem))
     })
 }
@@ -259,7 +312,9 @@ fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bo
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
     let timeout = timeout(py, timeout_ms)?;
-    let Some(tracer) = tracer() else { return Ok(true) };
+    let Some(tracer) = tracer() else {
+        return Ok(true);
+    };
     let result = py.detach(|| tracer.force_flush(timeout));
     report(py, result, check)
 }
@@ -269,7 +324,9 @@ pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyRes
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
     let timeout = timeout(py, timeout_ms)?;
-    let Some(tracer) = tracer() else { return Ok(true) };
+    let Some(tracer) = tracer() else {
+        return Ok(true);
+    };
     let result = py.detach(|| tracer.shutdown(timeout));
     report(py, result, check)
 }

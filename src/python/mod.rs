@@ -28,13 +28,15 @@ mod native {
     #[pymodule_export]
     use super::asgi::{ServerInstrumentation, ServerSpan};
     #[pymodule_export]
+    use super::creation::{SpanTemplate, current_span, new_span, swap_current};
+    #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
-    use super::lifecycle::{after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats};
+    use super::lifecycle::{
+        after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats,
+    };
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
-    #[pymodule_export]
-    use super::creation::{SpanTemplate, current_span, new_span, swap_current};
     #[pymodule_export]
     use super::span::Span;
     #[pymodule_export]

@@ -46,8 +46,12 @@ impl Headers {
     }
 
     fn push_item(&mut self, item: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (Ok(name), Ok(value)) = (item.get_item(0), item.get_item(1)) else { return Ok(()) };
-        let Some(mut name) = header_bytes(&name) else { return Ok(()) };
+        let (Ok(name), Ok(value)) = (item.get_item(0), item.get_item(1)) else {
+            return Ok(());
+        };
+        let Some(mut name) = header_bytes(&name) else {
+            return Ok(());
+        };
         name.make_ascii_lowercase();
         if let Some(value) = header_bytes(&value) {
             self.0.push((name, value));
@@ -70,12 +74,21 @@ fn header_bytes(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     }
     let text = value.cast::<PyString>().ok()?;
     // What is outside Latin-1 is outside every header syntax too; `?` keeps it invalid.
-    Some(text.to_string_lossy().chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect())
+    Some(
+        text.to_string_lossy()
+            .chars()
+            .map(|char| u8::try_from(char).unwrap_or(b'?'))
+            .collect(),
+    )
 }
 
 impl Carrier for Headers {
     fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        for (_, value) in self.0.iter().filter(|(header, _)| header == name.as_bytes()) {
+        for (_, value) in self
+            .0
+            .iter()
+            .filter(|(header, _)| header == name.as_bytes())
+        {
             each(value);
         }
     }
@@ -94,7 +107,10 @@ impl CarrierMut for Injected {
 /// See the stub.
 #[pyfunction]
 #[pyo3(signature = (carrier, context=None))]
-pub(super) fn inject(carrier: &Bound<'_, PyAny>, context: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+pub(super) fn inject(
+    carrier: &Bound<'_, PyAny>,
+    context: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
     let py = carrier.py();
     guard(py, "injecting context", || {
         let context = match context {
@@ -116,12 +132,19 @@ fn write_header(carrier: &Bound<'_, PyAny>, name: &'static str, value: &str) -> 
     if let Ok(headers) = carrier.cast::<PyList>() {
         // Ours replaces one that was copied from an incoming request.
         for index in (0..headers.len()).rev() {
-            let taken = headers.get_item(index)?.get_item(0).ok().and_then(|name| header_bytes(&name));
+            let taken = headers
+                .get_item(index)?
+                .get_item(0)
+                .ok()
+                .and_then(|name| header_bytes(&name));
             if taken.is_some_and(|taken| taken.eq_ignore_ascii_case(name.as_bytes())) {
                 headers.del_item(index)?;
             }
         }
-        return headers.append((PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value.as_bytes())));
+        return headers.append((
+            PyBytes::new(py, name.as_bytes()),
+            PyBytes::new(py, value.as_bytes()),
+        ));
     }
     if let Ok(dict) = carrier.cast::<PyDict>() {
         return dict.set_item(name, value);
@@ -137,7 +160,9 @@ fn write_header(carrier: &Bound<'_, PyAny>, name: &'static str, value: &str) -> 
 
 /// What is current here: the span and the baggage.
 fn here(py: Python<'_>) -> PyResult<context::Context> {
-    let span = current::span(py)?.map(|span| span.get().clone_context(py)).unwrap_or_default();
+    let span = current::span(py)?
+        .map(|span| span.get().clone_context(py))
+        .unwrap_or_default();
     Ok(context::Context {
         span,
         baggage: current_baggage(py)?,
@@ -146,8 +171,12 @@ fn here(py: Python<'_>) -> PyResult<context::Context> {
 
 fn current_baggage(py: Python<'_>) -> PyResult<crate::propagation::Baggage> {
     let current = current::baggage(py)?;
-    let context = current.as_ref().and_then(|current| current.cast::<Context>().ok());
-    Ok(context.map(|context| context.get().inner.baggage.clone()).unwrap_or_default())
+    let context = current
+        .as_ref()
+        .and_then(|current| current.cast::<Context>().ok());
+    Ok(context
+        .map(|context| context.get().inner.baggage.clone())
+        .unwrap_or_default())
 }
 
 fn read_context(context: &Bound<'_, PyAny>) -> PyResult<context::Context> {
@@ -165,7 +194,9 @@ fn read_context(context: &Bound<'_, PyAny>) -> PyResult<context::Context> {
 pub(super) fn extract(carrier: &Bound<'_, PyAny>) -> PyResult<Context> {
     let extracted = guard(carrier.py(), "extracting context", || {
         let headers = Headers::read(carrier)?;
-        Ok(with_propagators(|propagators| propagators.extract(&headers)))
+        Ok(with_propagators(|propagators| {
+            propagators.extract(&headers)
+        }))
     })?;
     Ok(Context {
         inner: extracted.unwrap_or_default(),
@@ -184,7 +215,10 @@ pub(super) fn use_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'p
             return Ok((Some(span.clone().unbind()), None));
         }
         let span = Bound::new(py, Span::non_recording(linked_context(context)?))?.unbind();
-        let baggage = context.cast::<Context>().ok().map(|context| context.clone().unbind());
+        let baggage = context
+            .cast::<Context>()
+            .ok()
+            .map(|context| context.clone().unbind());
         Ok((Some(span), baggage))
     })?
     .unwrap_or_default();
@@ -226,11 +260,16 @@ impl UseContext {
             let previous = Previous {
                 span: current::enter_span(span)?.map(Bound::unbind),
                 baggage: match &self.baggage {
-                    Some(baggage) => current::enter_baggage(baggage.bind(py).as_any())?.map(Bound::unbind),
+                    Some(baggage) => {
+                        current::enter_baggage(baggage.bind(py).as_any())?.map(Bound::unbind)
+                    }
                     None => None,
                 },
             };
-            self.previous.lock().unwrap_or_else(PoisonError::into_inner).push(previous);
+            self.previous
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(previous);
             Ok(())
         })?;
         Ok(span.clone())
@@ -246,13 +285,25 @@ impl UseContext {
     ) -> PyResult<bool> {
         let _ = (exc_type, exc, traceback);
         guard(py, "leaving a context", || {
-            let Some(previous) = self.previous.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
+            let Some(previous) = self
+                .previous
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+            else {
                 return Ok(());
             };
             if let Some(baggage) = &self.baggage {
-                current::leave_baggage(baggage.bind(py).as_any(), previous.baggage.as_ref().map(|p| p.bind(py)))?;
+                current::leave_baggage(
+                    baggage.bind(py).as_any(),
+                    previous.baggage.as_ref().map(|p| p.bind(py)),
+                )?;
             }
-            current::leave_span(self.span.bind(py), previous.span.as_ref().map(|p| p.bind(py))).map(drop)
+            current::leave_span(
+                self.span.bind(py),
+                previous.span.as_ref().map(|p| p.bind(py)),
+            )
+            .map(drop)
         })?;
         Ok(false)
     }
@@ -277,7 +328,10 @@ impl UseContext {
     }
 
     fn __clear__(&self) {
-        let previous = self.previous.try_lock().map(|mut previous| std::mem::take(&mut *previous));
+        let previous = self
+            .previous
+            .try_lock()
+            .map(|mut previous| std::mem::take(&mut *previous));
         drop(previous);
     }
 }

@@ -11,14 +11,17 @@ use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::cell::AttachedCell;
-use super::convert::{ascii, borrow_attributes, for_each_item, owned_attributes, with_name, with_plain_value, with_value};
+use super::convert::{
+    ascii, borrow_attributes, for_each_item, owned_attributes, with_name, with_plain_value,
+    with_value,
+};
 use super::creation::{DeferredSpan, decorate};
+use super::current::{self, Scope};
 use super::errors::guard;
 use super::exception::{Ending, describe};
+use super::lifecycle;
 use super::span_context::{Context, SpanContext, python_bool};
 use super::task::{Ready, SpanCoroutine};
-use super::current::{self, Scope};
-use super::lifecycle;
 use crate::clock::Start;
 use crate::context;
 use crate::exception;
@@ -77,7 +80,8 @@ impl Span {
     /// Makes a new span of an object that nobody else holds.
     #[inline]
     pub(super) fn reuse(&self, py: Python<'_>, body: Body) {
-        self.recording.store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        self.recording
+            .store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
         self.abandoned.store(false, Ordering::Relaxed);
         let old = self.state.with(py, |state| {
             if let Body::Recording(span) = &mut state.body {
@@ -88,19 +92,29 @@ impl Span {
             (state.scope.take(), state.way_back.take())
         });
         let (scope, way_back) = old.unwrap_or_default();
-        drop((scope.map(|scope| scope.forget(py)), way_back.map(|way_back| way_back.into_bound(py))));
+        drop((
+            scope.map(|scope| scope.forget(py)),
+            way_back.map(|way_back| way_back.into_bound(py)),
+        ));
     }
 
     /// Replaces what it is, before it starts.
     pub(super) fn become_body(&self, py: Python<'_>, body: Body) {
-        self.recording.store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
-        let old = self.state.with(py, |state| std::mem::replace(&mut state.body, body));
+        self.recording
+            .store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        let old = self
+            .state
+            .with(py, |state| std::mem::replace(&mut state.body, body));
         drop(old);
     }
 
     /// Calls `then` with the span if it is being recorded. `then` must not run Python code.
     #[inline]
-    pub(super) fn with_recording<R>(&self, py: Python<'_>, then: impl FnOnce(&mut Recording) -> R) -> Option<R> {
+    pub(super) fn with_recording<R>(
+        &self,
+        py: Python<'_>,
+        then: impl FnOnce(&mut Recording) -> R,
+    ) -> Option<R> {
         self.state
             .with(py, |state| match &mut state.body {
                 Body::Recording(span) => Some(then(span)),
@@ -111,7 +125,11 @@ impl Span {
 
     /// Calls `then` with the span's identity, if it has one yet. `then` must not run Python code.
     #[inline]
-    pub(super) fn with_context<R>(&self, py: Python<'_>, then: impl FnOnce(Option<&context::SpanContext>) -> R) -> R {
+    pub(super) fn with_context<R>(
+        &self,
+        py: Python<'_>,
+        then: impl FnOnce(Option<&context::SpanContext>) -> R,
+    ) -> R {
         let mut then = Some(then);
         let seen = self.state.with(py, |state| {
             let context = match &state.body {
@@ -153,7 +171,9 @@ impl Span {
             Body::Recording(span) => {
                 if span.is_created() {
                     let unchanged = match parent {
-                        Some(parent) => parent.get().with_context(py, |parent| span.is_child_of(parent)),
+                        Some(parent) => parent
+                            .get()
+                            .with_context(py, |parent| span.is_child_of(parent)),
                         None => span.is_child_of(None),
                     };
                     if !unchanged {
@@ -178,7 +198,9 @@ impl Span {
     fn reparent(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> bool {
         let py = slf.py();
         let context = parent.map(|parent| parent.get().clone_context(py));
-        let Some(tracer) = lifecycle::tracer() else { return false };
+        let Some(tracer) = lifecycle::tracer() else {
+            return false;
+        };
         match tracer.decide(context.as_ref()) {
             Decision::Record(own) => {
                 slf.get().with_recording(py, |span| {
@@ -194,7 +216,8 @@ impl Span {
             }
             Decision::Inherit => {
                 tracer.count_not_sampled();
-                slf.get().become_body(py, Body::NonRecording(context.unwrap_or_default()));
+                slf.get()
+                    .become_body(py, Body::NonRecording(context.unwrap_or_default()));
                 false
             }
         }
@@ -263,12 +286,20 @@ impl Span {
             return None;
         }
         let py = slf.py();
-        slf.get().state.with(py, |state| state.way_back.as_ref().map(|way_back| way_back.bind(py).clone()))
+        slf.get().state.with(py, |state| {
+            state
+                .way_back
+                .as_ref()
+                .map(|way_back| way_back.bind(py).clone())
+        })
     }
 
     /// Leaves the scope and, with the outermost one, ends the span with what was raised.
     #[inline]
-    pub(super) fn exit(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+    pub(super) fn exit(
+        slf: &Bound<'_, Self>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
         guard(slf.py(), "ending a span", || {
             let py = slf.py();
             if !Self::leave(slf)? || !slf.get().is_live() {
@@ -288,7 +319,10 @@ impl Span {
     }
 
     /// Ends the span with what was raised, from outside the context it was entered in.
-    pub(super) fn finish_detached(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+    pub(super) fn finish_detached(
+        slf: &Bound<'_, Self>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
         let scope = slf.get().state.with(slf.py(), |state| {
             state.depth = 0;
             state.scope.take()
@@ -299,19 +333,28 @@ impl Span {
 
     /// Sets an attribute. Never fails.
     #[inline]
-    pub(super) fn put_attribute(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn put_attribute(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
         let py = key.py();
         if let Some(key) = ascii(key)
-            && with_plain_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value))).is_some()
+            && with_plain_value(value, |value| {
+                self.with_recording(py, |span| span.set_attribute(key, value))
+            })
+            .is_some()
         {
             return Ok(());
         }
         guard(py, "setting an attribute", || {
             with_name(key, |key| {
-                with_value(value, |value| self.with_recording(py, |span| span.set_attribute(key, value)))
+                with_value(value, |value| {
+                    self.with_recording(py, |span| span.set_attribute(key, value))
+                })
             })?
         })
         .map(drop)
@@ -362,12 +405,20 @@ impl Span {
         Bound::new(slf.py(), Ready::new(slf.py().None()))
     }
 
-    fn __call__<'py>(slf: &Bound<'py, Self>, function: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let wrapped = guard(slf.py(), "decorating a function", || decorate(slf, &function))?;
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        function: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let wrapped = guard(slf.py(), "decorating a function", || {
+            decorate(slf, &function)
+        })?;
         Ok(wrapped.unwrap_or(function))
     }
 
-    fn run<'py>(slf: &Bound<'py, Self>, awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, SpanCoroutine>> {
+    fn run<'py>(
+        slf: &Bound<'py, Self>,
+        awaitable: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, SpanCoroutine>> {
         SpanCoroutine::around(awaitable, slf.clone())
     }
 
@@ -386,7 +437,12 @@ impl Span {
     }
 
     #[pyo3(signature = (name, attributes=None, *, unix_ns=None))]
-    fn add_event(&self, name: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>, unix_ns: Option<u64>) -> PyResult<()> {
+    fn add_event(
+        &self,
+        name: &Bound<'_, PyAny>,
+        attributes: Option<&Bound<'_, PyAny>>,
+        unix_ns: Option<u64>,
+    ) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
@@ -405,21 +461,31 @@ impl Span {
     }
 
     #[pyo3(signature = (context, attributes=None))]
-    fn add_link(&self, context: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn add_link(
+        &self,
+        context: &Bound<'_, PyAny>,
+        attributes: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
         guard(context.py(), "adding a link", || {
             let to = linked_context(context)?;
             let owned = owned_attributes(attributes)?;
-            self.with_recording(context.py(), |span| span.add_link(&to, &borrow_attributes(&owned)));
+            self.with_recording(context.py(), |span| {
+                span.add_link(&to, &borrow_attributes(&owned))
+            });
             Ok(())
         })
         .map(drop)
     }
 
     #[pyo3(signature = (status, description=None))]
-    fn set_status(&self, status: &Bound<'_, PyAny>, description: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_status(
+        &self,
+        status: &Bound<'_, PyAny>,
+        description: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
@@ -430,11 +496,17 @@ impl Span {
                 "error" => Status::Error,
                 "unset" => Status::Unset,
                 other => {
-                    return Err(PyValueError::new_err(format!("status must be 'ok', 'error' or 'unset', not '{other}'")));
+                    return Err(PyValueError::new_err(format!(
+                        "status must be 'ok', 'error' or 'unset', not '{other}'"
+                    )));
                 }
             };
-            let description = description.map(|text| with_name(text, str::to_owned)).transpose()?;
-            self.with_recording(py, |span| span.set_status(status, description.as_deref().unwrap_or_default()));
+            let description = description
+                .map(|text| with_name(text, str::to_owned))
+                .transpose()?;
+            self.with_recording(py, |span| {
+                span.set_status(status, description.as_deref().unwrap_or_default())
+            });
             Ok(())
         })
         .map(drop)
@@ -446,7 +518,9 @@ impl Span {
         }
         guard(exception.py(), "recording an exception", || {
             let described = describe(exception)?;
-            self.with_recording(exception.py(), |span| exception::record(span, &described, span.start_time().later_unix_ns()));
+            self.with_recording(exception.py(), |span| {
+                exception::record(span, &described, span.start_time().later_unix_ns())
+            });
             Ok(())
         })
         .map(drop)
@@ -457,8 +531,12 @@ impl Span {
             return Ok(());
         }
         let py = name.py();
-        guard(py, "renaming a span", || with_name(name, |name| self.with_recording(py, |span| span.update_name(name))))
-            .map(drop)
+        guard(py, "renaming a span", || {
+            with_name(name, |name| {
+                self.with_recording(py, |span| span.update_name(name))
+            })
+        })
+        .map(drop)
     }
 
     #[pyo3(signature = (end_unix_ns=None))]

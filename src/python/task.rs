@@ -5,7 +5,6 @@
 //! span costs about half a microsecond; a task created outside a recorded span is created as if we were not there.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTypeError};
@@ -14,6 +13,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::cell::AttachedCell;
 use super::convert::with_name;
 use super::errors::guard;
 use super::span::{Body, Span};
@@ -52,7 +52,10 @@ impl Ready {
 
 /// How an iterator says that it returned `value`: null without an exception for `None`, else `StopIteration(value)`.
 #[inline]
-#[expect(unsafe_code, reason = "PyO3 would instantiate the exception; asyncio reads the value without one")]
+#[expect(
+    unsafe_code,
+    reason = "PyO3 would instantiate the exception; asyncio reads the value without one"
+)]
 fn returned(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     let py = value.py();
     if value.is_none() {
@@ -60,7 +63,9 @@ fn returned(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     }
     if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
         // Set bare, a tuple would be taken for the arguments and an exception for the instance.
-        return Err(PyErr::from_value(py.get_type::<PyStopIteration>().call1((value,))?));
+        return Err(PyErr::from_value(
+            py.get_type::<PyStopIteration>().call1((value,))?,
+        ));
     }
     // SAFETY: attached; the type is immortal and `value` is valid; PyErr_SetObject takes its own references.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
@@ -75,7 +80,7 @@ const DONE: u8 = 2;
 #[pyclass(frozen, weakref, module = "rvh_trace")]
 pub(super) struct SpanCoroutine {
     /// The awaitable, until the first step; then what is stepped. `None` only after the collector has cleared it.
-    inner: Mutex<Option<Py<PyAny>>>,
+    inner: AttachedCell<Option<Py<PyAny>>>,
     span: Py<Span>,
     phase: AtomicU8,
     /// Other tasks may run in the same `contextvars.Context`: the span is current only during the steps.
@@ -98,7 +103,7 @@ enum Stepped<'py> {
 impl SpanCoroutine {
     fn new(inner: Py<PyAny>, span: Py<Span>, shares_context: bool) -> Self {
         Self {
-            inner: Mutex::new(Some(inner)),
+            inner: AttachedCell::new(Some(inner)),
             span,
             phase: AtomicU8::new(NEW),
             shares_context,
@@ -106,7 +111,10 @@ impl SpanCoroutine {
     }
 
     /// `await`s `awaitable` inside `span`.
-    pub(super) fn around<'py>(awaitable: &Bound<'py, PyAny>, span: Bound<'py, Span>) -> PyResult<Bound<'py, Self>> {
+    pub(super) fn around<'py>(
+        awaitable: &Bound<'py, PyAny>,
+        span: Bound<'py, Span>,
+    ) -> PyResult<Bound<'py, Self>> {
         let py = awaitable.py();
         if !is_coroutine(awaitable) && !awaitable.hasattr(pyo3::intern!(py, "__await__"))? {
             return Err(PyTypeError::new_err(format!(
@@ -114,16 +122,19 @@ impl SpanCoroutine {
                 awaitable.get_type().name()?
             )));
         }
-        Bound::new(py, Self::new(awaitable.clone().unbind(), span.unbind(), false))
+        Bound::new(
+            py,
+            Self::new(awaitable.clone().unbind(), span.unbind(), false),
+        )
     }
 
     #[inline]
     fn inner<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|inner| inner.bind(py).clone())
+            .with(py, |inner| {
+                inner.as_ref().map(|inner| inner.bind(py).clone())
+            })
+            .flatten()
             .ok_or_else(|| PyTypeError::new_err("this coroutine was already collected"))
     }
 
@@ -134,7 +145,10 @@ impl SpanCoroutine {
             return Ok(inner);
         }
         let opened = inner.call_method0(pyo3::intern!(inner.py(), "__await__"))?;
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.clone().unbind());
+        let awaitable = self
+            .inner
+            .with(inner.py(), |slot| slot.replace(opened.clone().unbind()));
+        drop(awaitable);
         Ok(opened)
     }
 
@@ -294,19 +308,21 @@ impl SpanCoroutine {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<rvh_trace.SpanCoroutine of {}>", self.inner(py)?.repr()?))
+        Ok(format!(
+            "<rvh_trace.SpanCoroutine of {}>",
+            self.inner(py)?.repr()?
+        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.span)?;
-        match self.inner.try_lock() {
-            Ok(inner) => visit.call(inner.as_ref()),
-            Err(_) => Ok(()),
-        }
+        self.inner
+            .with_collecting(|inner| visit.call(inner.as_ref()))
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        let inner = self.inner.try_lock().ok().and_then(|mut inner| inner.take());
+        let inner = self.inner.with_collecting(Option::take);
         drop(inner);
     }
 }
@@ -322,40 +338,97 @@ pub(super) struct TaskFactory {
 impl TaskFactory {
     /// The coroutine to make the task of: wrapped in a span when one is being recorded here.
     #[inline]
-    fn traced<'py>(coroutine: &Bound<'py, PyAny>, shares_context: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn traced<'py>(
+        coroutine: &Bound<'py, PyAny>,
+        shares_context: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = coroutine.py();
-        let Some(parent) = current::span(py)? else { return Ok(None) };
-        let Some(tracer) = lifecycle::tracer().filter(|_| parent.get().is_live()) else { return Ok(None) };
+        let Some(parent) = current::span(py)? else {
+            return Ok(None);
+        };
+        let Some(tracer) = lifecycle::tracer().filter(|_| parent.get().is_live()) else {
+            return Ok(None);
+        };
         let name = match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {
             Some(name) => name,
             None => coroutine.get_type().name()?.into_any(),
         };
         let started = with_name(&name, |name| {
-            parent.get().with_context(py, |parent| tracer.start(parent, SpanKind::Internal, name))
+            parent
+                .get()
+                .with_context(py, |parent| tracer.start(parent, SpanKind::Internal, name))
         })?;
-        let Started::Recording(span) = started else { return Ok(None) };
+        let Started::Recording(span) = started else {
+            return Ok(None);
+        };
         let span = Bound::new(py, Span::new(Body::Recording(span)))?.unbind();
         let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, shares_context);
         Ok(Some(Bound::new(py, wrapped)?.into_any()))
     }
 
     #[inline]
-    #[expect(unsafe_code, reason = "a vectorcall with constant keyword names saves a dict for every task")]
-    fn new_task<'py>(event_loop: &Bound<'py, PyAny>, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    #[expect(
+        unsafe_code,
+        reason = "a vectorcall with constant keyword names saves a dict for every task"
+    )]
+    fn new_task<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         static KEYWORDS: pyo3::sync::PyOnceLock<Py<PyTuple>> = pyo3::sync::PyOnceLock::new();
         let py = event_loop.py();
         let task = imports::asyncio_task(py)?;
-        let keywords = KEYWORDS.get_or_try_init(py, || PyTuple::new(py, ["loop"]).map(Bound::unbind))?;
+        let keywords =
+            KEYWORDS.get_or_try_init(py, || PyTuple::new(py, ["loop"]).map(Bound::unbind))?;
         let arguments = [coroutine.as_ptr(), event_loop.as_ptr()];
         // SAFETY: attached; one positional argument and one value for the one keyword name, all valid for the call; the
         // result is a new reference or null with an error set.
         unsafe {
-            let result = ffi::PyObject_Vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
+            let result =
+                ffi::PyObject_Vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
             Bound::from_owned_ptr_or_err(py, result)
         }
     }
 }
 
+impl TaskFactory {
+    /// What `loop.create_task` calls: makes the task, of the coroutine in a span if one is being recorded here.
+    #[inline]
+    pub(super) fn create_task<'py>(
+        &self,
+        event_loop: &Bound<'py, PyAny>,
+        coroutine: &Bound<'py, PyAny>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let wrapped = if self.enabled.load(Ordering::Relaxed) {
+            let shares_context = match kwargs {
+                Some(kwargs) => kwargs
+                    .get_item(pyo3::intern!(py, "context"))?
+                    .is_some_and(|context| !context.is_none()),
+                None => false,
+            };
+            guard(py, "starting a task span", || {
+                Self::traced(coroutine, shares_context)
+            })?
+            .flatten()
+        } else {
+            None
+        };
+        let coroutine = wrapped.as_ref().unwrap_or(coroutine);
+        match (&self.inner, kwargs) {
+            (Some(inner), kwargs) => inner.bind(py).call((event_loop, coroutine), kwargs),
+            (None, None) => Self::new_task(event_loop, coroutine),
+            (None, Some(kwargs)) => {
+                let kwargs = kwargs.copy()?;
+                kwargs.set_item(pyo3::intern!(py, "loop"), event_loop)?;
+                imports::asyncio_task(py)?.call((coroutine,), Some(&kwargs))
+            }
+        }
+    }
+}
+
+// `create_task` is in `super::vectorcall`.
 #[pymethods]
 impl TaskFactory {
     #[new]
@@ -374,36 +447,6 @@ impl TaskFactory {
 
     fn disable(&self) {
         self.enabled.store(false, Ordering::Relaxed);
-    }
-
-    #[inline]
-    #[pyo3(signature = (event_loop, coroutine, /, **kwargs))]
-    fn create_task<'py>(
-        &self,
-        event_loop: &Bound<'py, PyAny>,
-        coroutine: &Bound<'py, PyAny>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = event_loop.py();
-        let wrapped = if self.enabled.load(Ordering::Relaxed) {
-            let shares_context = match kwargs {
-                Some(kwargs) => kwargs.get_item(pyo3::intern!(py, "context"))?.is_some_and(|context| !context.is_none()),
-                None => false,
-            };
-            guard(py, "starting a task span", || Self::traced(coroutine, shares_context))?.flatten()
-        } else {
-            None
-        };
-        let coroutine = wrapped.as_ref().unwrap_or(coroutine);
-        match (&self.inner, kwargs) {
-            (Some(inner), kwargs) => inner.bind(py).call((event_loop, coroutine), kwargs),
-            (None, None) => Self::new_task(event_loop, coroutine),
-            (None, Some(kwargs)) => {
-                let kwargs = kwargs.copy()?;
-                kwargs.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-                imports::asyncio_task(py)?.call((coroutine,), Some(&kwargs))
-            }
-        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

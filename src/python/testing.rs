@@ -36,7 +36,8 @@ impl MemoryTracer {
             ..Arguments::default()
         };
         // Tests must not depend on the environment they run in.
-        let (config, _) = Config::load(&arguments, &|_| None).map_err(|error| super::errors::to_python(py, &error))?;
+        let (config, _) = Config::load(&arguments, &|_| None)
+            .map_err(|error| super::errors::to_python(py, &error))?;
         let exporter = MemoryExporter::default();
         let kept = exporter.clone();
         let build = std::sync::Arc::new(move || vec![Box::new(kept.clone()) as _]);
@@ -59,19 +60,35 @@ impl MemoryTracer {
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let flushed = py.detach(|| self.tracer.force_flush(Duration::from_secs(10)));
         flushed.map_err(|error| super::errors::to_python(py, &error))?;
-        Ok(self.exporter.take().iter().map(|request| PyBytes::new(py, request)).collect())
+        Ok(self
+            .exporter
+            .take()
+            .iter()
+            .map(|request| PyBytes::new(py, request))
+            .collect())
     }
 }
 
-fn decode(request: &[u8]) -> PyResult<opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest> {
-    memory::decode(request).map_err(|error| PyValueError::new_err(format!("not an ExportTraceServiceRequest: {error}")))
+fn decode(
+    request: &[u8],
+) -> PyResult<opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest> {
+    memory::decode(request).map_err(|error| {
+        PyValueError::new_err(format!("not an ExportTraceServiceRequest: {error}"))
+    })
 }
 
 /// See the stub.
 #[pyfunction]
 #[pyo3(signature = (requests, *, width=None, color=false))]
-pub(super) fn render_waterfall(requests: Vec<Vec<u8>>, width: Option<usize>, color: bool) -> PyResult<String> {
-    let requests = requests.iter().map(|request| decode(request)).collect::<PyResult<Vec<_>>>()?;
+pub(super) fn render_waterfall(
+    requests: Vec<Vec<u8>>,
+    width: Option<usize>,
+    color: bool,
+) -> PyResult<String> {
+    let requests = requests
+        .iter()
+        .map(|request| decode(request))
+        .collect::<PyResult<Vec<_>>>()?;
     let mut options = waterfall::RenderOptions {
         color,
         ..waterfall::RenderOptions::default()
@@ -84,10 +101,16 @@ pub(super) fn render_waterfall(requests: Vec<Vec<u8>>, width: Option<usize>, col
 
 /// See the stub.
 #[pyfunction]
-pub(super) fn decode_spans<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Vec<Bound<'py, PyDict>>> {
+pub(super) fn decode_spans<'py>(
+    py: Python<'py>,
+    request: &[u8],
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let mut spans = Vec::new();
     for resource_spans in decode(request)?.resource_spans {
-        let resource = resource_spans.resource.map(|resource| resource.attributes).unwrap_or_default();
+        let resource = resource_spans
+            .resource
+            .map(|resource| resource.attributes)
+            .unwrap_or_default();
         let resource = attributes(py, &resource)?;
         for scope_spans in resource_spans.scope_spans {
             for span in &scope_spans.spans {
@@ -132,7 +155,10 @@ fn span_dict<'py>(py: Python<'py>, span: &otlp::Span) -> PyResult<Bound<'py, PyD
     decoded.set_item("attributes", attributes(py, &span.attributes)?)?;
     decoded.set_item("events", events)?;
     decoded.set_item("links", links)?;
-    decoded.set_item("status", lower_name(status.code().as_str_name(), "STATUS_CODE_"))?;
+    decoded.set_item(
+        "status",
+        lower_name(status.code().as_str_name(), "STATUS_CODE_"),
+    )?;
     decoded.set_item("status_description", status.message)?;
     decoded.set_item("dropped_attributes", span.dropped_attributes_count)?;
     decoded.set_item("dropped_events", span.dropped_events_count)?;
@@ -148,7 +174,9 @@ fn hex(id: &[u8]) -> String {
     if let Ok(bytes) = id.try_into() {
         return TraceId::from_bytes(bytes).to_string();
     }
-    id.try_into().map(|bytes| SpanId::from_bytes(bytes).to_string()).unwrap_or_default()
+    id.try_into()
+        .map(|bytes| SpanId::from_bytes(bytes).to_string())
+        .unwrap_or_default()
 }
 
 fn attributes<'py>(py: Python<'py>, attributes: &[KeyValue]) -> PyResult<Bound<'py, PyDict>> {
@@ -167,7 +195,11 @@ fn any_value<'py>(py: Python<'py>, value: Option<&AnyValue>) -> PyResult<Bound<'
         Some(OtlpValue::DoubleValue(double)) => double.into_pyobject(py)?.into_any(),
         Some(OtlpValue::BytesValue(bytes)) => PyBytes::new(py, bytes).into_any(),
         Some(OtlpValue::ArrayValue(array)) => {
-            let values = array.values.iter().map(|value| any_value(py, Some(value))).collect::<PyResult<Vec<_>>>()?;
+            let values = array
+                .values
+                .iter()
+                .map(|value| any_value(py, Some(value)))
+                .collect::<PyResult<Vec<_>>>()?;
             PyList::new(py, values)?.into_any()
         }
         Some(OtlpValue::KvlistValue(list)) => attributes(py, &list.values)?.into_any(),

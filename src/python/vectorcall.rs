@@ -1,5 +1,5 @@
-//! What runs for every span, with CPython's vectorcall convention by hand: `span()`, `__enter__`, `__exit__` and
-//! `set_attribute`.
+//! What runs for every span, with CPython's vectorcall convention by hand: `span()`, `__enter__`, `__exit__`,
+//! `set_attribute`, the `send` of a server span and the task factory.
 //!
 //! PyO3 gives a function with `**attrs` a tuple and a dict of its arguments, and keeps books about the interpreter around
 //! every call: together a sixth of the cost of an empty span. The functions here replace those that PyO3 makes and do
@@ -11,13 +11,20 @@ use std::ffi::CStr;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::asgi::ServerSpan;
 use super::creation;
 use super::span::Span;
+use super::task::TaskFactory;
 
 /// A function that CPython calls; its definition must live as long as the function, so it is never freed.
-fn define(name: &'static CStr, signature: &'static CStr, method: ffi::PyMethodDefPointer, flags: i32) -> *mut ffi::PyMethodDef {
+fn define(
+    name: &'static CStr,
+    signature: &'static CStr,
+    method: ffi::PyMethodDefPointer,
+    flags: i32,
+) -> *mut ffi::PyMethodDef {
     Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
         ml_meth: method,
@@ -34,12 +41,19 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let span = define(
         c"span",
         c"span(name, attributes=None, /, *, kind=None, links=None, **attrs)\n--\n\n",
-        ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: span },
+        ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: span,
+        },
         keywords,
     );
     let module_name = module.name()?;
     // SAFETY: attached; the definition is never freed; the result is a new reference or null with an error set.
-    let span = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(span, std::ptr::null_mut(), module_name.as_ptr()))? };
+    let span = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyCFunction_NewEx(span, std::ptr::null_mut(), module_name.as_ptr()),
+        )?
+    };
     module.add("span", span)?;
 
     let class = py.get_type::<Span>();
@@ -53,21 +67,59 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         define(
             c"__exit__",
             c"__exit__($self, exc_type, exc, traceback, /)\n--\n\n",
-            ffi::PyMethodDefPointer { PyCFunctionFast: exit },
+            ffi::PyMethodDefPointer {
+                PyCFunctionFast: exit,
+            },
             ffi::METH_FASTCALL,
         ),
         define(
             c"set_attribute",
             c"set_attribute($self, key, value)\n--\n\n",
-            ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: set_attribute },
+            ffi::PyMethodDefPointer {
+                PyCFunctionFastWithKeywords: set_attribute,
+            },
             keywords,
         ),
     ] {
         // SAFETY: attached; a class and a definition that is never freed; a new reference or null with an error set.
-        let descriptor = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))? };
-        class.setattr(descriptor.getattr("__name__")?.cast::<PyString>()?, &descriptor)?;
+        let descriptor = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))?
+        };
+        class.setattr(
+            descriptor.getattr("__name__")?.cast::<PyString>()?,
+            &descriptor,
+        )?;
     }
-    Ok(())
+    let send = define(
+        c"send",
+        c"send($self, message, /)\n--\n\n",
+        ffi::PyMethodDefPointer { PyCFunction: send },
+        ffi::METH_O,
+    );
+    let server = py.get_type::<ServerSpan>();
+    // SAFETY: as above.
+    let descriptor = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(server.as_type_ptr(), send))?
+    };
+    server.setattr("send", descriptor)?;
+
+    let create_task = define(
+        c"create_task",
+        c"create_task($self, event_loop, coroutine, /, **kwargs)\n--\n\n",
+        ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: create_task,
+        },
+        keywords,
+    );
+    let factory = py.get_type::<TaskFactory>();
+    // SAFETY: as above.
+    let descriptor = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyDescr_NewMethod(factory.as_type_ptr(), create_task),
+        )?
+    };
+    factory.setattr("create_task", descriptor)
 }
 
 /// Gives a result to CPython: a new reference, or null with the error set.
@@ -101,7 +153,10 @@ unsafe fn receiver<'a, 'py>(py: Python<'py>, slf: &'a *mut ffi::PyObject) -> &'a
 /// `args` holds `count` borrowed references that outlive `'a`.
 #[inline]
 #[expect(unsafe_code, reason = "arguments of a C function")]
-unsafe fn arguments<'a, 'py>(args: *const *mut ffi::PyObject, count: usize) -> &'a [Borrowed<'a, 'py, PyAny>] {
+unsafe fn arguments<'a, 'py>(
+    args: *const *mut ffi::PyObject,
+    count: usize,
+) -> &'a [Borrowed<'a, 'py, PyAny>] {
     if count == 0 {
         return &[];
     }
@@ -116,7 +171,10 @@ unsafe fn arguments<'a, 'py>(args: *const *mut ffi::PyObject, count: usize) -> &
 /// `kwnames` is null or a valid tuple.
 #[inline]
 #[expect(unsafe_code, reason = "arguments of a C function")]
-unsafe fn keyword_names<'a, 'py>(py: Python<'py>, kwnames: &'a *mut ffi::PyObject) -> Option<&'a Bound<'py, PyTuple>> {
+unsafe fn keyword_names<'a, 'py>(
+    py: Python<'py>,
+    kwnames: &'a *mut ffi::PyObject,
+) -> Option<&'a Bound<'py, PyTuple>> {
     if kwnames.is_null() {
         return None;
     }
@@ -143,7 +201,10 @@ unsafe extern "C" fn span(
 }
 
 #[expect(unsafe_code, reason = "a C function")]
-unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _none: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn enter(
+    slf: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
     // SAFETY: CPython calls attached, through the method descriptor of `Span`.
     let (py, span) = unsafe {
         let py = Python::assume_attached();
@@ -161,13 +222,39 @@ unsafe extern "C" fn exit(
     // SAFETY: CPython calls attached, through the method descriptor of `Span`, with `nargs` arguments.
     let (py, span, arguments) = unsafe {
         let py = Python::assume_attached();
-        (py, receiver(py, &slf), arguments(args, nargs.cast_unsigned()))
+        (
+            py,
+            receiver(py, &slf),
+            arguments(args, nargs.cast_unsigned()),
+        )
     };
     let exited = match arguments {
         [_, raised, _] => Span::exit(span, raised.cast::<PyBaseException>().ok().as_deref()),
-        _ => Err(PyTypeError::new_err(format!("__exit__() takes 3 arguments, but {nargs} were given"))),
+        _ => Err(PyTypeError::new_err(format!(
+            "__exit__() takes 3 arguments, but {nargs} were given"
+        ))),
     };
-    give(py, exited.map(|()| pyo3::types::PyBool::new(py, false).to_owned()))
+    give(
+        py,
+        exited.map(|()| pyo3::types::PyBool::new(py, false).to_owned()),
+    )
+}
+
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn send(
+    slf: *mut ffi::PyObject,
+    message: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, through the method descriptor of `ServerSpan`, with one argument.
+    let (py, span, message) = unsafe {
+        let py = Python::assume_attached();
+        (
+            py,
+            Bound::ref_from_ptr(py, &slf).cast_unchecked::<ServerSpan>(),
+            Bound::ref_from_ptr(py, &message),
+        )
+    };
+    give(py, ServerSpan::send(span, message))
 }
 
 #[expect(unsafe_code, reason = "a C function")]
@@ -187,7 +274,12 @@ unsafe extern "C" fn set_attribute(
     };
     let set = match (values, names) {
         ([key, value], None) => span.get().put_attribute(key, value),
-        _ => set_attribute_by_name(span, &values[..nargs.cast_unsigned()], &values[nargs.cast_unsigned()..], names),
+        _ => set_attribute_by_name(
+            span,
+            &values[..nargs.cast_unsigned()],
+            &values[nargs.cast_unsigned()..],
+            names,
+        ),
     };
     give(py, set.map(|()| py.None().into_bound(py)))
 }
@@ -205,14 +297,64 @@ fn set_attribute_by_name<'py>(
         let slot = match name.cast::<PyString>()?.to_str()? {
             "key" => &mut key,
             "value" => &mut value,
-            other => return Err(PyTypeError::new_err(format!("set_attribute() got an unexpected keyword argument '{other}'"))),
+            other => {
+                return Err(PyTypeError::new_err(format!(
+                    "set_attribute() got an unexpected keyword argument '{other}'"
+                )));
+            }
         };
         if slot.replace(keyword).is_some() {
-            return Err(PyTypeError::new_err(format!("set_attribute() got multiple values for argument '{name}'")));
+            return Err(PyTypeError::new_err(format!(
+                "set_attribute() got multiple values for argument '{name}'"
+            )));
         }
     }
     match (key, value) {
         (Some(key), Some(value)) if positional.len() <= 2 => span.get().put_attribute(key, value),
-        _ => Err(PyTypeError::new_err("set_attribute() takes two arguments, key and value")),
+        _ => Err(PyTypeError::new_err(
+            "set_attribute() takes two arguments, key and value",
+        )),
     }
+}
+
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn create_task(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, through the method descriptor of `TaskFactory`, with `nargs` positional arguments and
+    // one more for every name.
+    let (py, factory, names, values) = unsafe {
+        let py = Python::assume_attached();
+        let names = keyword_names(py, &kwnames);
+        let count = nargs.cast_unsigned() + names.map_or(0, |names| names.len());
+        (
+            py,
+            Bound::ref_from_ptr(py, &slf).cast_unchecked::<TaskFactory>(),
+            names,
+            arguments(args, count),
+        )
+    };
+    let (positional, keywords) = values.split_at(nargs.cast_unsigned());
+    let kwargs = names.map(|names| {
+        let kwargs = PyDict::new(py);
+        let filled = names
+            .iter_borrowed()
+            .zip(keywords)
+            .try_for_each(|(name, value)| kwargs.set_item(name, value));
+        filled.map(|()| kwargs)
+    });
+    let created = kwargs.transpose().and_then(|kwargs| match positional {
+        [event_loop, coroutine] => {
+            factory
+                .get()
+                .create_task(event_loop, coroutine, kwargs.as_ref())
+        }
+        _ => Err(PyTypeError::new_err(
+            "a task factory is called with the event loop and a coroutine",
+        )),
+    });
+    give(py, created)
 }

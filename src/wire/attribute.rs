@@ -1,6 +1,9 @@
 //! `KeyValue` and `AnyValue`.
 
-use super::{bytes_key, bytes_len, fixed64_key, put_bytes, put_fixed64, put_varint, put_varint_field, read_varint, varint_key, varint_len};
+use super::{
+    bytes_key, bytes_len, fixed64_key, put_bytes, put_fixed64, put_varint, put_varint_field,
+    read_varint, varint_key, varint_len,
+};
 use crate::attribute::Value;
 
 const KEY_VALUE_KEY: u32 = bytes_key(1);
@@ -18,7 +21,13 @@ const MAX_DEPTH: usize = 16;
 
 /// Appends `KeyValue { key, value }` as the length-delimited field `field_key`, with strings and bytes cut to `limit`.
 #[inline]
-pub fn put_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value<'_>, limit: Option<u32>) {
+pub fn put_key_value(
+    out: &mut Vec<u8>,
+    field_key: u32,
+    key: &str,
+    value: &Value<'_>,
+    limit: Option<u32>,
+) {
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
     if key.len() <= SHORT && field_key < 0x80 {
         let key = key.as_bytes();
@@ -31,11 +40,27 @@ pub fn put_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value
                     return;
                 }
             }
-            Value::Bool(bool) => return put_short(out, field_key as u8, key, &[ANY_BOOL as u8, u8::from(*bool)], &[]),
-            Value::Float(float) => {
-                return put_short(out, field_key as u8, key, &[ANY_DOUBLE as u8], &float.to_bits().to_le_bytes());
+            Value::Bool(bool) => {
+                return put_short(
+                    out,
+                    field_key as u8,
+                    key,
+                    &[ANY_BOOL as u8, u8::from(*bool)],
+                    &[],
+                );
             }
-            Value::Int(int @ 0..0x80) => return put_short(out, field_key as u8, key, &[ANY_INT as u8, *int as u8], &[]),
+            Value::Float(float) => {
+                return put_short(
+                    out,
+                    field_key as u8,
+                    key,
+                    &[ANY_DOUBLE as u8],
+                    &float.to_bits().to_le_bytes(),
+                );
+            }
+            Value::Int(int @ 0..0x80) => {
+                return put_short(out, field_key as u8, key, &[ANY_INT as u8, *int as u8], &[]);
+            }
             Value::Int(int @ 0x80..0x4000) => {
                 let bytes = [ANY_INT as u8, *int as u8 | 0x80, (*int >> 7) as u8];
                 return put_short(out, field_key as u8, key, &bytes, &[]);
@@ -51,7 +76,13 @@ const SHORT: usize = 59;
 
 /// Appends a `KeyValue` whose lengths are all below 128: the value is `head` and `tail`.
 #[inline]
-fn put_short<const HEAD: usize>(out: &mut Vec<u8>, field_key: u8, key: &[u8], head: &[u8; HEAD], tail: &[u8]) {
+fn put_short<const HEAD: usize>(
+    out: &mut Vec<u8>,
+    field_key: u8,
+    key: &[u8],
+    head: &[u8; HEAD],
+    tail: &[u8],
+) {
     let value_len = HEAD + tail.len();
     let len = 2 + key.len() + 2 + value_len;
     out.reserve(2 + len);
@@ -62,7 +93,13 @@ fn put_short<const HEAD: usize>(out: &mut Vec<u8>, field_key: u8, key: &[u8], he
     out.extend_from_slice(tail);
 }
 
-fn put_long_key_value(out: &mut Vec<u8>, field_key: u32, key: &str, value: &Value<'_>, limit: usize) {
+fn put_long_key_value(
+    out: &mut Vec<u8>,
+    field_key: u32,
+    key: &str,
+    value: &Value<'_>,
+    limit: usize,
+) {
     let value_len = any_value_len(value, limit, 0);
     let len = bytes_len(key.len()) + bytes_len(value_len);
     out.reserve(len + 12);
@@ -90,7 +127,10 @@ fn array_len(values: &[Value<'_>], limit: usize, depth: usize) -> usize {
     if depth == MAX_DEPTH {
         return 0;
     }
-    values.iter().map(|value| bytes_len(any_value_len(value, limit, depth + 1))).sum()
+    values
+        .iter()
+        .map(|value| bytes_len(any_value_len(value, limit, depth + 1)))
+        .sum()
 }
 
 fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, limit: usize, depth: usize) {

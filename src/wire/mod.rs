@@ -110,7 +110,14 @@ mod tests {
 
     #[test]
     fn the_borders_between_varint_lengths_are_exact() {
-        for (value, len) in [(0, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3), (u64::MAX, 10)] {
+        for (value, len) in [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (16_383, 2),
+            (16_384, 3),
+            (u64::MAX, 10),
+        ] {
             assert_eq!(varint_len(value), len, "{value}");
         }
     }

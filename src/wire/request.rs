@@ -32,15 +32,29 @@ impl Envelope {
     pub fn new(resource: &Resource) -> Self {
         let mut attributes = Vec::new();
         for (key, value) in &resource.attributes {
-            put_key_value(&mut attributes, RESOURCE_ATTRIBUTE, key, &value.into(), None);
+            put_key_value(
+                &mut attributes,
+                RESOURCE_ATTRIBUTE,
+                key,
+                &value.into(),
+                None,
+            );
         }
         let mut encoded_resource = Vec::new();
         put_bytes(&mut encoded_resource, RESOURCE_SPANS_RESOURCE, &attributes);
-        put_bytes(&mut encoded_resource, RESOURCE_SPANS_SCHEMA_URL, SCHEMA_URL.as_bytes());
+        put_bytes(
+            &mut encoded_resource,
+            RESOURCE_SPANS_SCHEMA_URL,
+            SCHEMA_URL.as_bytes(),
+        );
 
         let mut name = Vec::new();
         put_bytes(&mut name, SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
-        put_bytes(&mut name, SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+        put_bytes(
+            &mut name,
+            SCOPE_VERSION,
+            env!("CARGO_PKG_VERSION").as_bytes(),
+        );
         let mut scope = Vec::new();
         put_bytes(&mut scope, SCOPE_SPANS_SCOPE, &name);
         put_bytes(&mut scope, SCOPE_SPANS_SCHEMA_URL, SCHEMA_URL.as_bytes());
@@ -54,7 +68,8 @@ impl Envelope {
     pub fn request(&self, spans: &[u8]) -> Bytes {
         let scope_spans_len = self.scope.len() + spans.len();
         let resource_spans_len = self.resource.len() + bytes_len(scope_spans_len);
-        let mut out = Vec::with_capacity(1 + varint_len(resource_spans_len as u64) + resource_spans_len);
+        let mut out =
+            Vec::with_capacity(1 + varint_len(resource_spans_len as u64) + resource_spans_len);
         put_varint(&mut out, u64::from(RESOURCE_SPANS));
         put_varint(&mut out, resource_spans_len as u64);
         out.extend_from_slice(&self.resource);

@@ -3,8 +3,8 @@
 //! A span's name and attributes are written while it lives; [`put_span`] adds the rest around them when it ends.
 
 use super::{
-    attribute::put_key_value, bytes_key, bytes_len, fixed32_key, fixed64_key, put_bytes, put_fixed32, put_fixed64,
-    put_varint, put_varint_field, varint_key, varint_len,
+    attribute::put_key_value, bytes_key, bytes_len, fixed32_key, fixed64_key, put_bytes,
+    put_fixed32, put_fixed64, put_varint, put_varint_field, varint_key, varint_len,
 };
 use crate::attribute::Value;
 use crate::context::SpanContext;
@@ -67,7 +67,9 @@ pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
 pub(crate) fn take_spans(bytes: &[u8], max_spans: usize, max_bytes: usize) -> (usize, usize) {
     let (mut count, mut end) = (0, 0);
     while end < bytes.len() && count < max_spans {
-        let Some((len, len_len)) = super::read_varint(&bytes[end + 1..]) else { break };
+        let Some((len, len_len)) = super::read_varint(&bytes[end + 1..]) else {
+            break;
+        };
         let next = end + 1 + len_len + len as usize;
         if count > 0 && next > max_bytes {
             break;
@@ -98,7 +100,11 @@ pub(crate) struct Finished<'a> {
 
 impl Finished<'_> {
     fn status_len(&self) -> usize {
-        let message = if self.status_message.is_empty() { 0 } else { bytes_len(self.status_message.len()) };
+        let message = if self.status_message.is_empty() {
+            0
+        } else {
+            bytes_len(self.status_message.len())
+        };
         message + 2
     }
 
@@ -113,21 +119,45 @@ impl Finished<'_> {
 
     #[inline]
     fn body_len(&self) -> usize {
-        let parent = if self.parent_span_id.is_valid() { 10 } else { 0 };
+        let parent = if self.parent_span_id.is_valid() {
+            10
+        } else {
+            0
+        };
         // 28 bytes of ids, 26 of kind, times and flags.
-        54 + parent + self.fields.len() + if self.is_ordinary() { 0 } else { self.rest_len() }
+        54 + parent
+            + self.fields.len()
+            + if self.is_ordinary() {
+                0
+            } else {
+                self.rest_len()
+            }
     }
 
     #[cold]
     fn rest_len(&self) -> usize {
-        let dropped = |count: u32| if count == 0 { 0 } else { 1 + varint_len(u64::from(count)) };
+        let dropped = |count: u32| {
+            if count == 0 {
+                0
+            } else {
+                1 + varint_len(u64::from(count))
+            }
+        };
         let trace_state = self.context.trace_state.as_str();
         self.entries.len()
-            + if trace_state.is_empty() { 0 } else { bytes_len(trace_state.len()) }
+            + if trace_state.is_empty() {
+                0
+            } else {
+                bytes_len(trace_state.len())
+            }
             + dropped(self.dropped_attributes)
             + dropped(self.dropped_events)
             + dropped(self.dropped_links)
-            + if self.status == Status::Unset { 0 } else { bytes_len(self.status_len()) }
+            + if self.status == Status::Unset {
+                0
+            } else {
+                bytes_len(self.status_len())
+            }
     }
 
     /// How many bytes [`put_span`] will append.
@@ -158,7 +188,11 @@ pub(crate) fn put_span(out: &mut Vec<u8>, span: &Finished<'_>) {
     ids[28] = PARENT_SPAN_ID as u8;
     ids[29] = 8;
     ids[30..38].copy_from_slice(&span.parent_span_id.to_bytes());
-    out.extend_from_slice(if span.parent_span_id.is_valid() { &ids } else { &ids[..28] });
+    out.extend_from_slice(if span.parent_span_id.is_valid() {
+        &ids
+    } else {
+        &ids[..28]
+    });
 
     out.extend_from_slice(span.fields);
 
@@ -172,7 +206,8 @@ pub(crate) fn put_span(out: &mut Vec<u8>, span: &Finished<'_>) {
     // The one key that takes two bytes.
     fixed[20] = FLAGS as u8 | 0x80;
     fixed[21] = (FLAGS >> 7) as u8;
-    fixed[22..26].copy_from_slice(&flags(span.context.flags.to_byte(), span.parent_is_remote).to_le_bytes());
+    fixed[22..26]
+        .copy_from_slice(&flags(span.context.flags.to_byte(), span.parent_is_remote).to_le_bytes());
     out.extend_from_slice(&fixed);
 
     if !span.is_ordinary() {
@@ -209,11 +244,23 @@ fn put_rest(out: &mut Vec<u8>, span: &Finished<'_>) {
 }
 
 /// Appends an event as a `Span.events` field; attributes over the limit are counted as dropped.
-pub(crate) fn put_event(out: &mut Vec<u8>, name: &str, unix_ns: u64, attributes: &[(&str, Value<'_>)], limits: &SpanLimits) {
+pub(crate) fn put_event(
+    out: &mut Vec<u8>,
+    name: &str,
+    unix_ns: u64,
+    attributes: &[(&str, Value<'_>)],
+    limits: &SpanLimits,
+) {
     let mut body = Vec::with_capacity(64);
     put_fixed64(&mut body, EVENT_TIME, unix_ns);
     put_bytes(&mut body, EVENT_NAME, name.as_bytes());
-    let dropped = put_attributes(&mut body, EVENT_ATTRIBUTE, attributes, limits.attributes_per_event, limits.value_length);
+    let dropped = put_attributes(
+        &mut body,
+        EVENT_ATTRIBUTE,
+        attributes,
+        limits.attributes_per_event,
+        limits.value_length,
+    );
     if dropped > 0 {
         put_varint_field(&mut body, EVENT_DROPPED_ATTRIBUTES, dropped);
     }
@@ -221,22 +268,47 @@ pub(crate) fn put_event(out: &mut Vec<u8>, name: &str, unix_ns: u64, attributes:
 }
 
 /// Appends a link as a `Span.links` field; attributes over the limit are counted as dropped.
-pub(crate) fn put_link(out: &mut Vec<u8>, to: &SpanContext, attributes: &[(&str, Value<'_>)], limits: &SpanLimits) {
+pub(crate) fn put_link(
+    out: &mut Vec<u8>,
+    to: &SpanContext,
+    attributes: &[(&str, Value<'_>)],
+    limits: &SpanLimits,
+) {
     let mut body = Vec::with_capacity(64);
     put_bytes(&mut body, LINK_TRACE_ID, &to.trace_id.to_bytes());
     put_bytes(&mut body, LINK_SPAN_ID, &to.span_id.to_bytes());
     if !to.trace_state.is_empty() {
-        put_bytes(&mut body, LINK_TRACE_STATE, to.trace_state.as_str().as_bytes());
+        put_bytes(
+            &mut body,
+            LINK_TRACE_STATE,
+            to.trace_state.as_str().as_bytes(),
+        );
     }
-    let dropped = put_attributes(&mut body, LINK_ATTRIBUTE, attributes, limits.attributes_per_link, limits.value_length);
+    let dropped = put_attributes(
+        &mut body,
+        LINK_ATTRIBUTE,
+        attributes,
+        limits.attributes_per_link,
+        limits.value_length,
+    );
     if dropped > 0 {
         put_varint_field(&mut body, LINK_DROPPED_ATTRIBUTES, dropped);
     }
-    put_fixed32(&mut body, LINK_FLAGS, flags(to.flags.to_byte(), to.is_remote));
+    put_fixed32(
+        &mut body,
+        LINK_FLAGS,
+        flags(to.flags.to_byte(), to.is_remote),
+    );
     put_bytes(out, LINK, &body);
 }
 
-fn put_attributes(out: &mut Vec<u8>, field_key: u32, attributes: &[(&str, Value<'_>)], max: u32, limit: Option<u32>) -> u64 {
+fn put_attributes(
+    out: &mut Vec<u8>,
+    field_key: u32,
+    attributes: &[(&str, Value<'_>)],
+    max: u32,
+    limit: Option<u32>,
+) -> u64 {
     let kept = attributes.len().min(max as usize);
     for (key, value) in &attributes[..kept] {
         put_key_value(out, field_key, key, value, limit);
