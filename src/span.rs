@@ -124,7 +124,7 @@ impl Span {
 
     /// Whether `parent` is still what this span was made a child of.
     #[inline]
-    pub(crate) fn is_child_of(&self, parent: Option<&SpanContext>) -> bool {
+    pub fn is_child_of(&self, parent: Option<&SpanContext>) -> bool {
         match parent {
             Some(parent) if parent.is_valid() => {
                 parent.span_id == self.parent_span_id && parent.trace_id == self.context.trace_id
@@ -134,14 +134,14 @@ impl Span {
     }
 
     /// Makes this span, not yet started, a child of another parent.
-    pub(crate) fn reparent(&mut self, context: SpanContext, parent: Option<&SpanContext>) {
+    pub fn reparent(&mut self, context: SpanContext, parent: Option<&SpanContext>) {
         self.context = context;
         self.parent_span_id = parent.map_or(SpanId::INVALID, |parent| parent.span_id);
         self.parent_is_remote = parent.is_some_and(|parent| parent.is_remote);
     }
 
     /// A span of the same name, kind, attributes, events and links, not yet started, in a place of its own.
-    pub(crate) fn copy_as(&self, context: SpanContext, parent: Option<&SpanContext>) -> Self {
+    pub fn copy_as(&self, context: SpanContext, parent: Option<&SpanContext>) -> Self {
         let mut copy = Self::new(self.tracer, context, parent, self.kind, "");
         copy.fields.clone_from(&self.fields);
         copy.name_end = self.name_end;

@@ -7,15 +7,15 @@ from rvh_trace._rvh_trace import span
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import ParamSpec, TypeVar, overload
+    from typing import Any, ParamSpec, TypeVar, overload
 
-    from rvh_trace._rvh_trace import AttributeValue, SpanKind
+    from rvh_trace._types import AttributeValue, SpanKind
 
     P = ParamSpec("P")
     R = TypeVar("R")
 
     @overload
-    def trace(function: Callable[P, R], /) -> Callable[P, R]: ...
+    def trace(name: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def trace(
         name: str | None = None,
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-def trace(name=None, attributes=None, /, *, kind=None, **attrs):  # pyright: ignore[reportInconsistentOverload, reportMissingParameterType, reportUnknownParameterType]
+def trace(
+    name: Callable[..., Any] | str | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    /,
+    *,
+    kind: SpanKind | None = None,
+    **attrs: AttributeValue,
+) -> Callable[..., Any]:
     """Puts a span around every call of a function, coroutine function, generator or async generator function.
 
     The span is named after the function, `Shop.price`, unless a name is given. A generator's span lasts from its first
@@ -51,10 +58,10 @@ def trace(name=None, attributes=None, /, *, kind=None, **attrs):  # pyright: ign
         >>> @trace("load", {"db.system.name": "sqlite"}, kind="client")
         ... async def load(key): ...
     """
-    if callable(name) or isinstance(name, classmethod):
+    if name is not None and not isinstance(name, str):
         return span(name.__qualname__)(name)
 
-    def decorate(function):  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
-        return span(name or function.__qualname__, attributes, kind=kind, **attrs)(function)
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        return span(name or function.__qualname__, attributes, kind=kind, links=None, **attrs)(function)
 
     return decorate

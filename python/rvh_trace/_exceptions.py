@@ -14,8 +14,7 @@ def describe(raised: BaseException, max_members: int) -> list[tuple[str, str, st
     group already prints its members' traces, so theirs are empty.
     """
     described = [(type_name(raised), _message(raised), _stacktrace(raised), "")]
-    if isinstance(raised, BaseExceptionGroup):
-        _add_members(described, raised, "", max_members, 0)
+    _add_members(described, raised, "", max_members, 0)
     return described
 
 
@@ -27,18 +26,23 @@ def type_name(raised: BaseException) -> str:
 
 def _add_members(
     described: list[tuple[str, str, str, str]],
-    group: BaseExceptionGroup[BaseException],
+    raised: BaseException,
     path: str,
     max_members: int,
     depth: int,
 ) -> None:
-    for index, member in enumerate(group.exceptions):
+    members: tuple[BaseException, ...] = getattr(raised, "exceptions", ()) if _is_group(raised) else ()
+    for index, member in enumerate(members):
         if len(described) > max_members:
             return
         member_path = f"{path}.{index}" if path else str(index)
         described.append((type_name(member), _message(member), "", member_path))
-        if isinstance(member, BaseExceptionGroup) and depth < _MAX_DEPTH:
+        if depth < _MAX_DEPTH:
             _add_members(described, member, member_path, max_members, depth + 1)
+
+
+def _is_group(raised: BaseException) -> bool:
+    return isinstance(raised, BaseExceptionGroup)
 
 
 def _message(raised: BaseException) -> str:

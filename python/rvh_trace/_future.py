@@ -14,7 +14,7 @@ def start_task(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any], conte
     The task does not go through the loop's task factory: the span of the future is its span.
     """
     if asyncio.isfuture(awaitable):
-        return cast("asyncio.Future[Any]", awaitable)
+        return awaitable
     if not asyncio.iscoroutine(awaitable):
         awaitable = _await(awaitable)
     return asyncio.Task(cast("Coroutine[Any, Any, Any]", awaitable), loop=loop, context=context)

@@ -7,7 +7,7 @@ dispatched is what is reported, and a framework's next release cannot make it ra
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 
 def route_template(scope: Mapping[str, Any], root_path: str | None) -> str | None:
@@ -39,7 +39,8 @@ def _path_in_its_application(scope: Mapping[str, Any]) -> str | None:
         # FastAPI leaves no route for a plain Starlette route, only its endpoint.
         return _path_of_endpoint(scope)
     # A FastAPI router that was included with a prefix keeps its routes as they are; the prefixed path is beside it.
-    effective = (scope.get("fastapi") or {}).get("effective_route_context")
+    fastapi: Mapping[str, Any] = scope.get("fastapi") or {}
+    effective: object = fastapi.get("effective_route_context")
     if effective is not None and getattr(effective, "original_route", None) is route:
         return getattr(effective, "path_format", None) or _template(route)
     return _template(route)
@@ -79,5 +80,5 @@ def _mount_templates(scope: Mapping[str, Any], mounted_at: str) -> str | None:
 
 
 def _routes(owner: object) -> Iterable[object]:
-    routes = getattr(owner, "routes", None)
-    return routes if isinstance(routes, list | tuple) else ()
+    routes: object = getattr(owner, "routes", None)
+    return cast("Iterable[object]", routes) if isinstance(routes, list | tuple) else ()

@@ -2,30 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, final
+from typing import Any, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, final
 
 import asyncio
+
+from rvh_trace._types import AttributeValue, Carrier, MutableCarrier, SpanKind, SpanStatus
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 __version__: Final[str]
-
-_Scalar: TypeAlias = str | bool | int | float | bytes
-AttributeValue: TypeAlias = _Scalar | Sequence[_Scalar] | object
-"""What an attribute may be: str, bool, int, float, bytes, or a list or tuple of them. Anything else is recorded as its `str()`, and so is an integer beyond 64 bits."""
-
-SpanKind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
-"""The role of a span. Source: OpenTelemetry specification, "SpanKind"."""
-
-SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
-"""The status of a span. Source: OpenTelemetry specification, "Set Status"."""
-
-Carrier: TypeAlias = Mapping[str, Any] | Iterable[tuple[bytes, bytes]]
-"""Headers to read: a mapping of strings, or `(name, value)` byte pairs as in an ASGI scope."""
-
-MutableCarrier: TypeAlias = MutableMapping[str, str] | list[tuple[bytes, bytes]]
-"""Headers to write: a mutable mapping of strings, or a list of `(name, value)` byte pairs."""
 
 @final
 class SpanContext:
@@ -121,7 +107,9 @@ class Span:
         """
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Sets several attributes."""
-    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None, *, unix_ns: int | None = None) -> None:
+    def add_event(
+        self, name: str, attributes: Mapping[str, AttributeValue] | None = None, *, unix_ns: int | None = None
+    ) -> None:
         """Adds an event.
 
         Args:
@@ -129,7 +117,9 @@ class Span:
             attributes: Its details.
             unix_ns: When, in nanoseconds since the Unix epoch; now by default.
         """
-    def add_link(self, context: SpanContext | Span | Context, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+    def add_link(
+        self, context: SpanContext | Span | Context, attributes: Mapping[str, AttributeValue] | None = None
+    ) -> None:
         """Links a span of this or another trace."""
     def set_status(self, status: SpanStatus, description: str | None = None) -> None:
         """Sets the status. `ok` is final, `unset` is ignored, and only `error` keeps a description."""
@@ -166,9 +156,13 @@ class Span:
     def activate(self) -> UseContext:
         """Makes the span current for a `with` block that does not end it."""
     def __enter__(self) -> Self: ...
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Literal[False]: ...
-    def __aenter__(self) -> Awaitable[Self]: ...
-    def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Awaitable[None]: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> Literal[False]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Decorates a function: every call gets a new span of this name and these attributes."""
 
@@ -178,7 +172,8 @@ def span(
     /,
     *,
     kind: SpanKind | None = None,
-    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]]
+    | None = None,
     **attrs: AttributeValue,
 ) -> Span:
     """A span to use with `with`, `async with`, as a decorator, or with `.run(awaitable)`.
@@ -208,7 +203,8 @@ def new_span(
     /,
     *,
     kind: SpanKind | None = None,
-    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]]
+    | None = None,
     start_unix_ns: int | None = None,
     **attrs: AttributeValue,
 ) -> Span:
@@ -245,7 +241,8 @@ def span_future(
     /,
     *,
     kind: SpanKind | None = None,
-    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]] | None = None,
+    links: Iterable[SpanContext | Span | Context | tuple[SpanContext | Span | Context, Mapping[str, AttributeValue]]]
+    | None = None,
     **attrs: AttributeValue,
 ) -> asyncio.Future[_R]:
     """A Rust future, made awaitable, that awaits `awaitable` inside a span.
@@ -316,7 +313,9 @@ class UseContext:
     def span_context(self) -> SpanContext:
         """The span context that it makes current."""
     def __enter__(self) -> Span: ...
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /) -> Literal[False]: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> Literal[False]: ...
 
 class _Dropped(TypedDict):
     queue_full: int
@@ -432,9 +431,8 @@ class SpanCoroutine(Coroutine[Any, Any, Any]):
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
-    def __getattr__(self, name: str) -> Any: ...
     @property
-    def __name__(self) -> str: ...
+    def __name__(self) -> str: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
     @property
     def __qualname__(self) -> str: ...  # type: ignore[override]
 
@@ -444,7 +442,13 @@ class TaskFactory:
     @property
     def inner(self) -> Callable[..., Any] | None: ...
     def disable(self) -> None: ...
-    def create_task(self, event_loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _R], /, **kwargs: Any) -> asyncio.Task[_R]: ...
+    def create_task(
+        self,
+        event_loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, _R] | Generator[Any, None, _R],
+        /,
+        **kwargs: Any,
+    ) -> asyncio.Future[_R]: ...
 
 @final
 class ServerSpan(Span):
@@ -454,7 +458,9 @@ class ServerSpan(Span):
 @final
 class ServerInstrumentation:
     def __new__(cls) -> Self: ...
-    def start(self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> ServerSpan | None: ...
+    def start(
+        self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    ) -> ServerSpan | None: ...
 
 @final
 class MemoryTracer:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal
 
-    from rvh_trace._rvh_trace import AttributeValue
+    from rvh_trace._types import AttributeValue
 
 _exit_registered = False
 

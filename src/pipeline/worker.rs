@@ -243,7 +243,7 @@ async fn deliver(
         let attempt = destination.exporter.export(request.clone(), count);
         let Some(outcome) = before_deadline(&mut shutdown, deadline, attempt).await else {
             let error = last_error.unwrap_or_else(|| "no answer before the deadline".to_owned());
-            return fail(pipeline, destination, count, error);
+            return fail(pipeline, destination, count, &error);
         };
         let (after, error) = match outcome {
             Outcome::Delivered { rejected, message } => {
@@ -267,7 +267,7 @@ async fn deliver(
         backoff = (backoff * 2).min(LONGEST_BACKOFF);
         let stopping = shutdown.borrow().is_some();
         if stopping || Instant::now() + wait >= deadline {
-            return fail(pipeline, destination, count, error);
+            return fail(pipeline, destination, count, &error);
         }
         last_error = Some(error);
         pipeline.stats.count_retry();
@@ -346,8 +346,8 @@ fn warn_of_outage(pipeline: &Pipeline, destination: &mut Destination, error: &st
     pipeline.stats.set_last_error(error.to_owned());
 }
 
-fn fail(pipeline: &Pipeline, destination: &mut Destination, count: usize, error: String) -> Fate {
-    warn_of_outage(pipeline, destination, &error);
+fn fail(pipeline: &Pipeline, destination: &mut Destination, count: usize, error: &str) -> Fate {
+    warn_of_outage(pipeline, destination, error);
     diagnostic::log(
         Level::Debug,
         &format!(

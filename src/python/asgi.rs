@@ -96,7 +96,7 @@ impl<'py> RequestHeaders<'py> {
             b"host" => _ = self.host.get_or_insert_with(|| value.clone()),
             b"user-agent" => _ = self.user_agent.get_or_insert_with(|| value.clone()),
             b"traceparent" | b"tracestate" | b"baggage" => {
-                self.propagation.push((name.clone(), value.clone()))
+                self.propagation.push((name.clone(), value.clone()));
             }
             _ => {}
         }
@@ -173,6 +173,10 @@ impl ServerInstrumentation {
     /// The span of this request, or `None` when there is nothing to do: it is no HTTP request, tracing is off and no
     /// context came in, or an outer middleware has a span for the same request.
     #[pyo3(signature = (scope, send, /))]
+    #[expect(
+        clippy::unused_self,
+        reason = "the settings of a middleware belong to its instance"
+    )]
     fn start<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
@@ -266,7 +270,7 @@ fn start<'py>(
         let context = Bound::new(py, context)?.into_any();
         let previous = current::enter_baggage(&context)?.map(Bound::unbind);
         server.get().response.with(py, |response| {
-            response.baggage = Some((context.unbind(), previous))
+            response.baggage = Some((context.unbind(), previous));
         });
     }
     Ok(Some(server))
@@ -344,10 +348,10 @@ fn set_request_attributes(
         }
     });
     with_scope_text(scope, pyo3::intern!(py, "path"), |path| {
-        span.push_attribute("url.path", &Value::Str(path))
+        span.push_attribute("url.path", &Value::Str(path));
     })?;
     with_scope_text(scope, pyo3::intern!(py, "scheme"), |scheme| {
-        span.push_attribute("url.scheme", &Value::Str(scheme))
+        span.push_attribute("url.scheme", &Value::Str(scheme));
     })?;
     if let Some(query) = scope.get_item(pyo3::intern!(py, "query_string"))?
         && let Ok(query) = query.cast::<PyBytes>()
@@ -501,11 +505,11 @@ impl ServerSpan {
         } else {
             Noted::Nothing
         };
-        let sent = send.call1((message,))?;
+        let awaitable = send.call1((message,))?;
         if noted == Noted::Last {
             guard(py, "ending a server span", || Self::end_response(slf))?;
         }
-        Ok(sent)
+        Ok(awaitable)
     }
 
     /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.

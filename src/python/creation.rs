@@ -448,7 +448,7 @@ pub(super) fn decorate<'py>(
     imports::traced_function(py)?.call1((function, template))
 }
 
-fn parse_kind<'py>(kind: &Bound<'py, PyAny>) -> PyResult<SpanKind> {
+fn parse_kind(kind: &Bound<'_, PyAny>) -> PyResult<SpanKind> {
     let py = kind.py();
     if kind.is_none() {
         return Ok(SpanKind::Internal);

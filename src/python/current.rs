@@ -137,8 +137,8 @@ pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     let mut current = SPAN
         .get(py)?
         .and_then(|value| value.cast_into::<Span>().ok());
-    while let Some(back) = current.as_ref().and_then(Span::way_back) {
-        current = back.and_then(|value| value.cast_into::<Span>().ok());
+    while let Some(abandoned) = current.as_ref().filter(|span| span.get().is_abandoned()) {
+        current = Span::way_back(abandoned);
     }
     Ok(current)
 }

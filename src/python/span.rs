@@ -279,19 +279,23 @@ impl Span {
         }
     }
 
-    /// Where an abandoned span's context leads: `None` if it is not abandoned, else what was current before it.
+    /// Whether contexts that hold this span mean [`Self::way_back`] instead.
     #[inline]
-    pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Option<Bound<'py, PyAny>>> {
-        if !slf.get().abandoned.load(Ordering::Relaxed) {
-            return None;
-        }
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// What was current before an abandoned span.
+    #[cold]
+    pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, Self>> {
         let py = slf.py();
-        slf.get().state.with(py, |state| {
+        let way_back = slf.get().state.with(py, |state| {
             state
                 .way_back
                 .as_ref()
                 .map(|way_back| way_back.bind(py).clone())
-        })
+        });
+        way_back.flatten()?.cast_into().ok()
     }
 
     /// Leaves the scope and, with the outermost one, ends the span with what was raised.
@@ -473,7 +477,7 @@ impl Span {
             let to = linked_context(context)?;
             let owned = owned_attributes(attributes)?;
             self.with_recording(context.py(), |span| {
-                span.add_link(&to, &borrow_attributes(&owned))
+                span.add_link(&to, &borrow_attributes(&owned));
             });
             Ok(())
         })
@@ -505,7 +509,7 @@ impl Span {
                 .map(|text| with_name(text, str::to_owned))
                 .transpose()?;
             self.with_recording(py, |span| {
-                span.set_status(status, description.as_deref().unwrap_or_default())
+                span.set_status(status, description.as_deref().unwrap_or_default());
             });
             Ok(())
         })
@@ -519,7 +523,7 @@ impl Span {
         guard(exception.py(), "recording an exception", || {
             let described = describe(exception)?;
             self.with_recording(exception.py(), |span| {
-                exception::record(span, &described, span.start_time().later_unix_ns())
+                exception::record(span, &described, span.start_time().later_unix_ns());
             });
             Ok(())
         })

@@ -89,7 +89,7 @@ impl Context {
     fn baggage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let baggage = PyDict::new(py);
         for entry in self.inner.baggage.iter() {
-            baggage.set_item(&*entry.key, &*entry.value)?;
+            baggage.set_item(entry.key, entry.value)?;
         }
         Ok(baggage)
     }

@@ -80,6 +80,7 @@ fn decode(
 /// See the stub.
 #[pyfunction]
 #[pyo3(signature = (requests, *, width=None, color=false))]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 makes it")]
 pub(super) fn render_waterfall(
     requests: Vec<Vec<u8>>,
     width: Option<usize>,

@@ -193,7 +193,7 @@ unsafe extern "C" fn span(
     let (py, names, values) = unsafe {
         let py = Python::assume_attached();
         let names = keyword_names(py, &kwnames);
-        let count = nargs.cast_unsigned() + names.map_or(0, |names| names.len());
+        let count = nargs.cast_unsigned() + names.map_or(0, pyo3::types::PyTupleMethods::len);
         (py, names, arguments(args, count))
     };
     let (values, keywords) = values.split_at(nargs.cast_unsigned());
@@ -269,7 +269,7 @@ unsafe extern "C" fn set_attribute(
     let (py, span, names, values) = unsafe {
         let py = Python::assume_attached();
         let names = keyword_names(py, &kwnames);
-        let count = nargs.cast_unsigned() + names.map_or(0, |names| names.len());
+        let count = nargs.cast_unsigned() + names.map_or(0, pyo3::types::PyTupleMethods::len);
         (py, receiver(py, &slf), names, arguments(args, count))
     };
     let set = match (values, names) {
@@ -329,7 +329,7 @@ unsafe extern "C" fn create_task(
     let (py, factory, names, values) = unsafe {
         let py = Python::assume_attached();
         let names = keyword_names(py, &kwnames);
-        let count = nargs.cast_unsigned() + names.map_or(0, |names| names.len());
+        let count = nargs.cast_unsigned() + names.map_or(0, pyo3::types::PyTupleMethods::len);
         (
             py,
             Bound::ref_from_ptr(py, &slf).cast_unchecked::<TaskFactory>(),

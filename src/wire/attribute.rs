@@ -58,12 +58,13 @@ pub fn put_key_value(
                     &float.to_bits().to_le_bytes(),
                 );
             }
-            Value::Int(int @ 0..0x80) => {
-                return put_short(out, field_key as u8, key, &[ANY_INT as u8, *int as u8], &[]);
-            }
-            Value::Int(int @ 0x80..0x4000) => {
-                let bytes = [ANY_INT as u8, *int as u8 | 0x80, (*int >> 7) as u8];
-                return put_short(out, field_key as u8, key, &bytes, &[]);
+            Value::Int(int @ 0..0x4000) => {
+                let bits = int.cast_unsigned();
+                if bits < 0x80 {
+                    return put_short(out, field_key as u8, key, &[ANY_INT as u8, bits as u8], &[]);
+                }
+                let varint = [ANY_INT as u8, bits as u8 | 0x80, (bits >> 7) as u8];
+                return put_short(out, field_key as u8, key, &varint, &[]);
             }
             _ => {}
         }

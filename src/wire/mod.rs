@@ -55,7 +55,7 @@ pub(crate) const fn bytes_len(len: usize) -> usize {
 /// Appends a length-delimited field.
 #[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, key: u32, bytes: &[u8]) {
-    put_varint(out, key as u64);
+    put_varint(out, u64::from(key));
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

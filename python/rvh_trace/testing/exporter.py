@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from rvh_trace._rvh_trace import MemoryTracer, decode_spans, render_waterfall
 
 if TYPE_CHECKING:
-    from rvh_trace._rvh_trace import AttributeValue, SpanKind
+    from rvh_trace._types import AttributeValue, SpanKind
 
 
 @dataclass(frozen=True, slots=True)
