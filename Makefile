@@ -47,7 +47,7 @@ lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pyright --verifytypes rvh_trace --ignoreexternal
+	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes rvh_trace --ignoreexternal
 	$(BIN)/python -m mypy.stubtest rvh_trace._rvh_trace --ignore-disjoint-bases --allowlist .stubtest-allowlist
 
 format: $(VENV)/.group-lint ## Formats Rust and Python

@@ -1,10 +1,9 @@
 """The native module. Import from `rvh_trace`; what stands only here is for the package itself."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, final
-
-import asyncio
 
 from rvh_trace._types import AttributeValue, Carrier, MutableCarrier, SpanKind, SpanStatus
 

@@ -16,7 +16,7 @@ class ExportError(RvhTraceError):
     """Spans were lost while `force_flush(check=True)` or `shutdown(check=True)` ran. The message says why."""
 
 
-class ExportTimeout(RvhTraceError, TimeoutError):
+class ExportTimeout(RvhTraceError, TimeoutError):  # noqa: N818 - a settled name
     """A flush or shutdown with `check=True` did not finish in its deadline."""
 
 
