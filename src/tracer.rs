@@ -173,6 +173,7 @@ impl Tracer {
         kind: SpanKind,
         name: &str,
     ) -> Started {
+        let parent = parent.filter(|parent| parent.is_valid());
         match self.decide(parent) {
             Decision::Record(context) => {
                 Started::Recording(Span::new(self, context, parent, kind, name))

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::config::BatchConfig;
+use crate::stats::{DropReason, Stats};
 use crate::wire::span::{Finished, put_span};
 
 /// A larger empty buffer is not kept for the next batch. Smaller ones are: a buffer that is mapped anew costs the thread
@@ -21,7 +22,7 @@ const KEPT_CAPACITY: usize = 1024 * 1024;
 pub enum Pushed {
     /// It waits.
     Queued,
-    /// It waits and completes a batch: the worker should be woken.
+    /// It waits and completes a batch, or fills half of the room: the worker should be woken.
     Wake,
     /// There was no room.
     Full,
@@ -59,6 +60,8 @@ pub struct Batch {
     max_bytes: usize,
     max_spans: usize,
     wake_at: usize,
+    /// Large spans fill the room before they are a batch.
+    wake_at_bytes: usize,
 }
 
 impl Batch {
@@ -75,6 +78,7 @@ impl Batch {
             max_bytes: config.max_queue_bytes,
             max_spans,
             wake_at: config.max_export_batch_size.min(max_spans).max(1),
+            wake_at_bytes: config.max_queue_bytes / 2,
         }
     }
 
@@ -84,29 +88,40 @@ impl Batch {
 
     /// Appends a span if there is room.
     #[inline]
-    pub(crate) fn push(&self, span: &Finished<'_>) -> Pushed {
+    pub(crate) fn push(&self, span: &Finished<'_>, stats: &Stats) -> Pushed {
         let len = span.encoded_len();
-        // Relaxed: a value that is a moment old makes the bound a moment late, never wrong for long.
-        let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
-        let in_flight_spans = self.in_flight_spans.load(Ordering::Relaxed);
         let mut waiting = self.waiting();
         waiting.pushed += 1;
         if self.closed.load(Ordering::Relaxed) {
+            // Counted under the lock, here and below: whoever sees the span as ended sees it as dropped.
+            stats.count_dropped(DropReason::Exit, 1);
             return Pushed::Closed;
         }
+        // Relaxed, but after the lock: only `take` raises them, and it holds the lock. So the bound is exact.
+        let in_flight_bytes = self.in_flight_bytes.load(Ordering::Relaxed);
+        let in_flight_spans = self.in_flight_spans.load(Ordering::Relaxed);
         let spans = &mut waiting.spans;
-        if spans.bytes.len() + in_flight_bytes + len > self.max_bytes
+        let before = spans.bytes.len();
+        if before + in_flight_bytes + len > self.max_bytes
             || spans.count + in_flight_spans >= self.max_spans
         {
+            stats.count_dropped(DropReason::QueueFull, 1);
             return Pushed::Full;
         }
         put_span(&mut spans.bytes, span);
         spans.count += 1;
-        if spans.count == self.wake_at {
+        let half_full = before < self.wake_at_bytes && before + len >= self.wake_at_bytes;
+        if spans.count == self.wake_at || half_full {
             Pushed::Wake
         } else {
             Pushed::Queued
         }
+    }
+
+    /// Spans that wait or that the worker holds.
+    pub(crate) fn unsettled(&self) -> u64 {
+        let waiting = self.waiting();
+        (waiting.spans.count + self.in_flight_spans.load(Ordering::Relaxed)) as u64
     }
 
     /// How many spans were pushed, whatever became of them.
@@ -137,8 +152,15 @@ impl Batch {
         taken
     }
 
-    /// Gives back the room of spans whose fate is settled.
-    pub(crate) fn settle(&self, bytes: usize, spans: usize) {
+    /// Gives back the room of spans whose fate is settled, and runs `count` unless [`Self::abandon`] has counted them.
+    pub(crate) fn settle(&self, bytes: usize, spans: usize, count: impl FnOnce()) {
+        let abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*abandoned {
+            count();
+        }
         self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.in_flight_spans.fetch_sub(spans, Ordering::Relaxed);
     }
@@ -149,24 +171,13 @@ impl Batch {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Runs `count` on behalf of a shutdown that gives up; what the worker holds is then not counted again.
-    pub(crate) fn abandon(&self, count: impl FnOnce()) {
+    /// Runs `count` with what is unsettled, on behalf of a shutdown that gives up; what the worker holds is then not counted again.
+    pub(crate) fn abandon(&self, count: impl FnOnce(u64)) {
         let mut abandoned = self
             .abandoned
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *abandoned = true;
-        count();
-    }
-
-    /// Runs `count` unless [`Self::abandon`] has counted already.
-    pub(crate) fn unless_abandoned(&self, count: impl FnOnce()) {
-        let abandoned = self
-            .abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if !*abandoned {
-            count();
-        }
+        count(self.unsettled());
     }
 }

@@ -9,6 +9,7 @@ pub mod waterfall;
 pub mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use crate::wire::span::Finished;
 use batch::{Batch, Pushed};
 use exporter::Exporter;
 use worker::{Command, Worker};
+
+/// Adding it to an `Instant` cannot overflow.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Builds the exporters, on the worker thread: once when it starts, and again in a forked child.
 pub type BuildExporters = Arc<dyn Fn() -> Vec<Box<dyn Exporter>> + Send + Sync>;
@@ -78,11 +82,12 @@ impl Pipeline {
         if !self.started.load(Ordering::Relaxed) {
             self.start_worker();
         }
-        match self.batch.push(span) {
-            Pushed::Queued => {}
+        match self.batch.push(span, &self.stats) {
+            Pushed::Queued | Pushed::Closed => {}
             Pushed::Wake => self.batch.wake(),
             Pushed::Full => {
-                self.stats.count_dropped(DropReason::QueueFull, 1);
+                // What waits may be too little to have woken the worker.
+                self.batch.wake();
                 diagnostic::log_once(Level::Warn, "queue-full", || {
                     format!(
                         "spans are dropped: the queue is full ({} bytes). Spans end faster than the collector takes them, \
@@ -92,7 +97,6 @@ impl Pipeline {
                     )
                 });
             }
-            Pushed::Closed => self.stats.count_dropped(DropReason::Exit, 1),
         }
     }
 
@@ -130,7 +134,8 @@ impl Pipeline {
         let Some(done) = self.command(Command::Flush) else {
             return Ok(());
         };
-        if done.recv_timeout(timeout).is_err() {
+        // A worker that hangs up instead of answering has been shut down, and has sent everything before that.
+        if done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
             return Err(self.timeout("force_flush", timeout));
         }
         let after = self.snapshot();
@@ -152,7 +157,7 @@ impl Pipeline {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
         let finished = match self.command(|done| Command::Shutdown { deadline, done }) {
             Some(done) => done.recv_timeout(timeout).is_ok(),
@@ -160,14 +165,12 @@ impl Pipeline {
         };
         // Later spans start no worker; those still here will not be sent any more.
         self.started.store(true, Ordering::Relaxed);
-        if finished && self.snapshot().pending() == 0 {
+        if finished && self.batch.unsettled() == 0 {
             return Ok(());
         }
         let error = self.timeout("shutdown", timeout);
-        self.batch.abandon(|| {
-            self.stats
-                .count_dropped(DropReason::Exit, self.snapshot().pending());
-        });
+        self.batch
+            .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));
         Err(error)
     }
 
@@ -175,7 +178,7 @@ impl Pipeline {
         Error::Timeout {
             operation,
             timeout,
-            pending: self.snapshot().pending(),
+            pending: self.batch.unsettled(),
         }
     }
 }

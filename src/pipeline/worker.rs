@@ -6,12 +6,13 @@
 //! deadline to its own. Every span it takes is counted exactly once: exported, or dropped with a reason.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -163,69 +164,95 @@ impl Loop {
                 break;
             }
             self.send(&rest[..end], count).await;
-            self.pipeline.batch.settle(end, count);
             rest = &rest[end..];
         }
         self.spare = spans;
     }
 
-    /// Sends `spans`, in halves while a destination says that they are too large.
+    /// Sends `spans` to every destination and counts what became of them.
     async fn send(&mut self, spans: &[u8], count: usize) {
         let deadline = Instant::now() + self.pipeline.config.export_timeout;
-        let mut parts = vec![(spans, count)];
-        while let Some((part, count)) = parts.pop() {
-            let request = self.pipeline.envelope.request(part);
-            let bytes = request.len() as u64;
-            let (pipeline, shutdown) = (self.pipeline, &self.shutdown);
-            let fates = join_all(self.destinations.iter_mut().map(|destination| {
-                deliver(
-                    pipeline,
-                    destination,
-                    shutdown.clone(),
-                    request.clone(),
-                    count,
-                    deadline,
-                )
-            }))
-            .await;
-            if count > 1 && fates.iter().any(|fate| matches!(fate, Fate::TooLarge)) {
-                let (half, middle) = take_spans(part, count / 2, usize::MAX);
-                parts.push((&part[middle..], count - half));
-                parts.push((&part[..middle], half));
-                continue;
-            }
-            pipeline
-                .batch
-                .unless_abandoned(|| count_fates(pipeline, &fates, count as u64, bytes));
-        }
+        let request = self.pipeline.envelope.request(spans);
+        let (pipeline, shutdown) = (self.pipeline, &self.shutdown);
+        let tallies = join_all(self.destinations.iter_mut().map(|destination| {
+            deliver_in_parts(
+                pipeline,
+                destination,
+                shutdown,
+                request.clone(),
+                spans,
+                count,
+                deadline,
+            )
+        }))
+        .await;
+        pipeline.batch.settle(spans.len(), count, || {
+            count_tallies(pipeline, &tallies, count as u64);
+        });
     }
 }
 
+/// What became of the spans of one request at one destination.
+#[derive(Default)]
+struct Tally {
+    failed: u64,
+    rejected: u64,
+    delivered_bytes: u64,
+}
+
 /// A span counts as exported when every destination took it.
-fn count_fates(pipeline: &Pipeline, fates: &[Fate], count: u64, bytes: u64) {
+fn count_tallies(pipeline: &Pipeline, tallies: &[Tally], count: u64) {
+    let most = |lost: fn(&Tally) -> u64| tallies.iter().map(lost).max().unwrap_or(0);
+    let failed = most(|tally| tally.failed);
+    let rejected = most(|tally| tally.rejected).min(count - failed);
     let stats = &pipeline.stats;
-    if fates.iter().any(|fate| matches!(fate, Fate::Failed)) {
-        stats.count_dropped(DropReason::Failed, count);
-    } else if fates
-        .iter()
-        .any(|fate| matches!(fate, Fate::Rejected | Fate::TooLarge))
-    {
-        stats.count_dropped(DropReason::Rejected, count);
-    } else {
-        let rejected = fates
-            .iter()
-            .map(|fate| {
-                if let Fate::Delivered { rejected } = fate {
-                    (*rejected).min(count)
-                } else {
-                    0
-                }
-            })
-            .max()
-            .unwrap_or(0);
-        stats.count_dropped(DropReason::Rejected, rejected);
-        stats.count_exported(count - rejected, bytes);
+    stats.count_dropped(DropReason::Failed, failed);
+    stats.count_dropped(DropReason::Rejected, rejected);
+    stats.count_exported(
+        count - failed - rejected,
+        most(|tally| tally.delivered_bytes),
+    );
+}
+
+/// Delivers `request`, which holds `spans`, in halves while the destination says that it is too large.
+async fn deliver_in_parts(
+    pipeline: &Pipeline,
+    destination: &mut Destination,
+    shutdown: &watch::Receiver<Option<Instant>>,
+    request: Bytes,
+    spans: &[u8],
+    count: usize,
+    deadline: Instant,
+) -> Tally {
+    let mut tally = Tally::default();
+    let mut parts = vec![(request, spans, count)];
+    while let Some((request, part, count)) = parts.pop() {
+        let bytes = request.len() as u64;
+        match deliver(
+            pipeline,
+            destination,
+            shutdown.clone(),
+            request,
+            count,
+            deadline,
+        )
+        .await
+        {
+            Fate::Delivered { rejected } => {
+                tally.rejected += rejected.min(count as u64);
+                tally.delivered_bytes += bytes;
+            }
+            Fate::Failed => tally.failed += count as u64,
+            Fate::TooLarge if count > 1 => {
+                let (half, middle) = take_spans(part, count / 2, usize::MAX);
+                let (first, second) = part.split_at(middle);
+                parts.push((pipeline.envelope.request(second), second, count - half));
+                parts.push((pipeline.envelope.request(first), first, half));
+            }
+            Fate::Rejected | Fate::TooLarge => tally.rejected += count as u64,
+        }
     }
+    tally
 }
 
 /// Attempts to deliver one request until the deadline, or the shutdown's if that is earlier.
@@ -240,7 +267,7 @@ async fn deliver(
     let mut backoff = FIRST_BACKOFF;
     let mut last_error = None;
     loop {
-        let attempt = destination.exporter.export(request.clone(), count);
+        let attempt = attempt(destination, request.clone(), count);
         let Some(outcome) = before_deadline(&mut shutdown, deadline, attempt).await else {
             let error = last_error.unwrap_or_else(|| "no answer before the deadline".to_owned());
             return fail(pipeline, destination, count, &error);
@@ -266,7 +293,8 @@ async fn deliver(
         let wait = after.unwrap_or_else(|| jittered(backoff));
         backoff = (backoff * 2).min(LONGEST_BACKOFF);
         let stopping = shutdown.borrow().is_some();
-        if stopping || Instant::now() + wait >= deadline {
+        // Not `now + wait`: a destination may ask for a wait that no clock can show.
+        if stopping || wait >= deadline.saturating_duration_since(Instant::now()) {
             return fail(pipeline, destination, count, &error);
         }
         last_error = Some(error);
@@ -277,6 +305,19 @@ async fn deliver(
             _ = shutdown.wait_for(Option::is_some) => {}
         }
     }
+}
+
+/// One attempt. An exporter that panics has failed for good; the worker goes on.
+async fn attempt(destination: &mut Destination, request: Bytes, count: usize) -> Outcome {
+    let attempt = async { destination.exporter.export(request, count).await };
+    AssertUnwindSafe(attempt)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Outcome::Retryable {
+            // Longer than any deadline.
+            after: Some(Duration::MAX),
+            error: "the exporter panicked".to_owned(),
+        })
 }
 
 /// The output of `attempt`, or `None` if the deadline or the one of a shutdown passes first.

@@ -22,7 +22,7 @@ def http_scope(path: str = "/items/7", **overrides: Any) -> Scope:
         "method": "GET",
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": path.encode("utf-8", "surrogatepass"),
         "query_string": b"",
         "root_path": "",
         "headers": [(b"host", b"shop.example")],

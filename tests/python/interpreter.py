@@ -10,7 +10,7 @@ import sys
 import textwrap
 from dataclasses import dataclass
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 
 

@@ -245,29 +245,41 @@ class TestTaskStaysATask:
         run(main())
         assert len(spans.children(spans.one("outer"))) == 1
 
-    def test_tasks_that_share_a_context_keep_their_own_spans(self, spans: InMemoryExporter, run: Run) -> None:
-        async def share(name: str) -> None:
-            mine = current_span()
-            for _ in range(3):
-                await asyncio.sleep(0)
-                assert current_span() is mine
-                with span(f"in {name}"):
+    @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
+    def test_tasks_that_share_a_context_keep_their_own_spans(self, factory: str) -> None:
+        # In a process of its own: a circle of abandoned spans once hung the interpreter here.
+        run_quietly(
+            f"""
+            import asyncio, contextvars, uvloop
+            from rvh_trace import current_span, install_task_factory, span
+            from rvh_trace.testing import InMemoryExporter
+
+            async def share(name):
+                mine = current_span()
+                for _ in range(3):
                     await asyncio.sleep(0)
-                assert current_span() is mine
+                    assert current_span() is mine
+                    with span("in " + name) as inside:
+                        await asyncio.sleep(0)
+                        assert current_span() is inside
+                    assert current_span() is mine
 
-        async def main() -> None:
-            with span("outer") as outer:
-                context = contextvars.copy_context()
-                tasks = [asyncio.create_task(share(name), context=context) for name in "ab"]
-                await asyncio.gather(*tasks)
-                assert context.run(current_span) is outer
+            async def main():
+                install_task_factory()
+                for names in ("a", "ab"):
+                    with span("outer") as outer:
+                        context = contextvars.copy_context()
+                        tasks = [asyncio.create_task(share(name), context=context) for name in names]
+                        await asyncio.gather(*tasks)
+                        assert context.run(current_span) is outer
 
-        run(main())
-        shared = spans.children(spans.one("outer"))
-        assert len(shared) == 2
-        parents = {name: {one.parent_span_id for one in spans.named(f"in {name}")} for name in "ab"}
-        assert sorted(len(parent) for parent in parents.values()) == [1, 1]
-        assert parents["a"] | parents["b"] == {one.span_id for one in shared}
+            with InMemoryExporter() as spans, asyncio.Runner(loop_factory={factory}) as runner:
+                runner.run(main())
+                shared = {{one.span_id for one in spans.named("share")}}
+                assert len(shared) == 3, spans
+                assert {{one.parent_span_id for name in "ab" for one in spans.named("in " + name)}} == shared
+            """
+        )
 
     def test_get_coro_get_stack_and_repr_show_the_coroutine(self, spans: InMemoryExporter, run: Run) -> None:
         async def main() -> None:
@@ -370,7 +382,7 @@ class TestFactory:
             assert loop.get_task_factory() is factory
 
         asyncio.run(main())
-        assert len(calls) == 3
+        assert len(calls) >= 3  # and what `asyncio.run` creates at its end
         assert calls[1] == {"flavour": "odd", "name": "named"}
         assert len(spans.named("work")) == 2
 
