@@ -141,6 +141,7 @@ impl Span {
     }
 
     /// A span of the same name, kind, attributes, events and links, not yet started, in a place of its own.
+    #[must_use]
     pub fn copy_as(&self, context: SpanContext, parent: Option<&SpanContext>) -> Self {
         let mut copy = Self::new(self.tracer, context, parent, self.kind, "");
         copy.fields.clone_from(&self.fields);

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 
-def route_template(scope: Mapping[str, Any], root_path: str | None) -> str | None:
+def route_template(scope: Mapping[str, Any]) -> str | None:
     """The full template, `/shops/{shop}/items/{item}`: application root, mounts and the route itself.
 
     Args:
         scope: The scope after dispatch.
-        root_path: `root_path` as the server gave it; mounts have lengthened the one in the scope.
 
     Returns:
         The template, or None when no route was matched or a part of the prefix has no template.
@@ -23,14 +22,15 @@ def route_template(scope: Mapping[str, Any], root_path: str | None) -> str | Non
     path = _path_in_its_application(scope)
     if path is None:
         return None
-    root_path = root_path or ""
     mounted_at: str = scope.get("root_path") or ""
-    if mounted_at != root_path:
-        mounts = _mount_templates(scope, mounted_at.removeprefix(root_path))
+    # A mount lengthens `root_path` and keeps what it was at first beside it.
+    application_root: str = scope.get("app_root_path", mounted_at) or ""
+    if mounted_at != application_root:
+        mounts = _mount_templates(scope, mounted_at.removeprefix(application_root))
         if mounts is None:
             return None
         path = mounts + path
-    return root_path.rstrip("/") + path
+    return application_root.rstrip("/") + path
 
 
 def _path_in_its_application(scope: Mapping[str, Any]) -> str | None:
@@ -38,6 +38,9 @@ def _path_in_its_application(scope: Mapping[str, Any]) -> str | None:
     if route is None:
         # FastAPI leaves no route for a plain Starlette route, only its endpoint.
         return _path_of_endpoint(scope)
+    if _is_mount(route):
+        # What is mounted has routes of its own and matched none of them, or has none and the mount is the route.
+        return None if _routes(route) else ""
     # A FastAPI router that was included with a prefix keeps its routes as they are; the prefixed path is beside it.
     fastapi: Mapping[str, Any] = scope.get("fastapi") or {}
     effective: object = fastapi.get("effective_route_context")
@@ -49,6 +52,11 @@ def _path_in_its_application(scope: Mapping[str, Any]) -> str | None:
 def _template(route: object) -> str | None:
     template = getattr(route, "path_format", None) or getattr(route, "path", None)
     return template if isinstance(template, str) else None
+
+
+def _is_mount(route: object) -> bool:
+    """Whether it is a mount: its own pattern ends in `/{path:path}`, and it has an application instead of an endpoint."""
+    return hasattr(route, "app") and not hasattr(route, "endpoint") and hasattr(route, "path_regex")
 
 
 def _path_of_endpoint(scope: Mapping[str, Any]) -> str | None:
@@ -64,7 +72,7 @@ def _mount_templates(scope: Mapping[str, Any], mounted_at: str) -> str | None:
         for route in routes:
             # A mount's own pattern ends in `/{path:path}`, so the rest of the path is a group of the match.
             template, pattern = _template(route), getattr(route, "path_regex", None)
-            if template is None or pattern is None or not template.endswith("/{path}"):
+            if template is None or pattern is None or not _is_mount(route):
                 continue
             match = pattern.match(mounted_at + "/")
             if match is None:

@@ -159,7 +159,7 @@ fn with_scope_address(
     Ok(())
 }
 
-/// See the stub.
+/// What `RvhTraceMiddleware` stands on: starts server spans.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct ServerInstrumentation {}
 
@@ -233,9 +233,6 @@ fn start<'py>(
             span.begin(Start::now());
             // An attribute that cannot be read does not cost the span.
             guard(py, "reading the request", || {
-                response.root_path = scope
-                    .get_item(pyo3::intern!(py, "root_path"))?
-                    .map(Bound::unbind);
                 set_request_attributes(&mut span, scope, &headers, &response.method)
             })?;
             response.scope = Some(scope.clone().unbind());
@@ -276,21 +273,30 @@ fn start<'py>(
     Ok(Some(server))
 }
 
-/// Whether an outer middleware has a live span for this very request.
+/// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
+/// list of headers that the server made for the request.
 fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
-    let Some(current) = current::span(scope.py())? else {
+    let py = scope.py();
+    let Some(current) = current::span(py)? else {
         return Ok(false);
     };
     let Ok(server) = current.cast::<ServerSpan>() else {
         return Ok(false);
     };
-    let same = server.get().response.with(scope.py(), |response| {
-        response
-            .scope
-            .as_ref()
-            .is_some_and(|serving| serving.is(scope))
+    let serving = server.get().response.with(py, |response| {
+        response.scope.as_ref().map(|scope| scope.bind(py).clone())
     });
-    Ok(same.unwrap_or_default())
+    let Some(serving) = serving.flatten() else {
+        return Ok(false);
+    };
+    if serving.is(scope) {
+        return Ok(true);
+    }
+    let headers = pyo3::intern!(py, "headers");
+    let (ours, theirs) = (serving.get_item(headers)?, scope.get_item(headers)?);
+    Ok(ours
+        .zip(theirs)
+        .is_some_and(|(ours, theirs)| ours.is(&theirs)))
 }
 
 /// The request method, and whether it is reported as it is.
@@ -416,8 +422,6 @@ fn set_server_address(
 struct Response {
     send: Option<Py<PyAny>>,
     scope: Option<Py<PyDict>>,
-    /// `root_path` as the server gave it; a mount lengthens the one in the scope.
-    root_path: Option<Py<PyAny>>,
     method: Method,
     status: Option<i64>,
     trailers: bool,
@@ -426,7 +430,7 @@ struct Response {
     baggage: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
 }
 
-/// See the stub.
+/// The server span of a request.
 #[pyclass(frozen, extends = Span, module = "rvh_trace")]
 pub(super) struct ServerSpan {
     response: AttachedCell<Response>,
@@ -566,17 +570,10 @@ impl ServerSpan {
     /// The template of the route that was dispatched to, from what the framework left in the scope.
     fn route(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
         let py = slf.py();
-        let kept = slf.get().response.with(py, |response| {
-            let scope = response.scope.as_ref().map(|scope| scope.bind(py).clone());
-            (
-                scope,
-                response
-                    .root_path
-                    .as_ref()
-                    .map(|path| path.bind(py).clone()),
-            )
+        let scope = slf.get().response.with(py, |response| {
+            response.scope.as_ref().map(|scope| scope.bind(py).clone())
         });
-        let Some((Some(scope), root_path)) = kept else {
+        let Some(scope) = scope.flatten() else {
             return Ok(None);
         };
         if !scope.contains(pyo3::intern!(py, "route"))?
@@ -584,9 +581,7 @@ impl ServerSpan {
         {
             return Ok(None);
         }
-        imports::route_template(py)?
-            .call1((scope, root_path))?
-            .extract()
+        imports::route_template(py)?.call1((scope,))?.extract()
     }
 
     fn finish_span(
@@ -664,7 +659,6 @@ impl ServerSpan {
         let visited = self.response.with_collecting(|response| {
             visit.call(response.send.as_ref())?;
             visit.call(response.scope.as_ref())?;
-            visit.call(response.root_path.as_ref())?;
             match &response.baggage {
                 Some((context, previous)) => visit
                     .call(context)

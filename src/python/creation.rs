@@ -17,7 +17,7 @@ use super::convert::{
     with_plain_value, with_value,
 };
 use super::errors::guard;
-use super::span::{Body, Span, linked_context};
+use super::span::{Body, Span, linked_context, unix_ns};
 use super::{current, imports, lifecycle};
 use crate::clock::Start;
 use crate::context;
@@ -105,7 +105,7 @@ impl<'py> Call<'_, 'py> {
                 return Ok(None);
             };
             let parent = current::span(py)?;
-            let started = with_name(self.name, |name| match &parent {
+            let started = with_span_name(self.name, |name| match &parent {
                 Some(parent) => parent
                     .get()
                     .with_context(py, |parent| tracer.create(parent, self.kind, name)),
@@ -186,6 +186,20 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
         drop(oldest.flatten().map(|oldest| oldest.into_bound(py)));
     }
     Ok(span)
+}
+
+/// Calls `then` with the name of a span. One that has no text costs the name, not the span: it is named after its type.
+#[inline]
+fn with_span_name<R>(name: &Bound<'_, PyAny>, mut then: impl FnMut(&str) -> R) -> PyResult<R> {
+    if let Some(name) = ascii(name) {
+        return Ok(then(name));
+    }
+    match guard(name.py(), "reading a span's name", || {
+        with_name(name, &mut then)
+    })? {
+        Some(done) => Ok(done),
+        None => with_name(name.get_type().name()?.as_any(), then),
+    }
 }
 
 /// `fresh` says that the span has no attributes but those of the same mapping, so string keys need no search.
@@ -318,7 +332,7 @@ impl DeferredSpan {
         let parent = parent.map(|parent| parent.get().clone_context(py));
         let started = match lifecycle::tracer() {
             Some(tracer) => {
-                let started = with_name(pending.name.bind(py), |name| {
+                let started = with_span_name(pending.name.bind(py), |name| {
                     tracer.start(parent.as_ref(), pending.kind, name)
                 })?;
                 if !matches!(started, Started::Recording(_)) {
@@ -372,7 +386,7 @@ enum Template {
     Encoded(Recording),
 }
 
-/// See the stub.
+/// What a decorated function makes a span of at every call.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct SpanTemplate(AttachedCell<Template>);
 
@@ -462,7 +476,7 @@ fn parse_kind(kind: &Bound<'_, PyAny>) -> PyResult<SpanKind> {
     Ok(parsed.unwrap_or_default())
 }
 
-/// See the stub.
+/// Starts a span that is not current and is ended by hand, as a child of the span that is current here.
 #[pyfunction]
 #[pyo3(signature = (name, attributes=None, /, *, kind=None, links=None, start_unix_ns=None, **attrs))]
 pub(super) fn new_span<'py>(
@@ -471,7 +485,7 @@ pub(super) fn new_span<'py>(
     attributes: Option<&Bound<'py, PyAny>>,
     kind: Option<&Bound<'py, PyAny>>,
     links: Option<&Bound<'py, PyAny>>,
-    start_unix_ns: Option<u64>,
+    start_unix_ns: Option<&Bound<'py, PyAny>>,
     attrs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, Span>> {
     let call = Call {
@@ -483,7 +497,8 @@ pub(super) fn new_span<'py>(
     };
     let span = call.make(py)?;
     guard(py, "starting a span", || {
-        if let Some(start_unix_ns) = start_unix_ns {
+        let start_unix_ns = guard(py, "reading the start of a span", || unix_ns(start_unix_ns))?;
+        if let Some(start_unix_ns) = start_unix_ns.flatten() {
             span.get()
                 .with_recording(py, |span| span.begin(Start::at(start_unix_ns)));
         }
@@ -492,7 +507,7 @@ pub(super) fn new_span<'py>(
     Ok(span)
 }
 
-/// See the stub.
+/// The span that is current here; one that records nothing and has an invalid context when there is none.
 #[pyfunction]
 pub(super) fn current_span(py: Python<'_>) -> PyResult<Bound<'_, Span>> {
     match guard(py, "reading the current span", || current::span(py))?.flatten() {

@@ -29,27 +29,24 @@ static BAGGAGE: ContextVar = ContextVar {
 impl ContextVar {
     #[inline]
     fn object<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
-        if let Some(var) = self.cell.get(py) {
-            return Ok(var.bind(py));
+        match self.cell.get(py) {
+            Some(var) => Ok(var.bind(py)),
+            None => Err(PyRuntimeError::new_err("rvh_trace is not initialised")),
         }
-        self.create(py)
     }
 
-    #[cold]
     #[expect(unsafe_code, reason = "contextvars have no safe binding")]
-    fn create<'py>(&'py self, py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
-        self.cell
-            .get_or_try_init(py, || {
-                // SAFETY: attached; the name is NUL-terminated; the result is a new reference or null with an error set.
-                unsafe {
-                    Bound::from_owned_ptr_or_err(
-                        py,
-                        ffi::PyContextVar_New(self.name.as_ptr(), std::ptr::null_mut()),
-                    )
-                }
-                .map(Bound::unbind)
-            })
-            .map(|var| var.bind(py))
+    fn create(&self, py: Python<'_>) -> PyResult<()> {
+        // SAFETY: attached; the name is NUL-terminated; the result is a new reference or null with an error set.
+        let var = unsafe {
+            Bound::from_owned_ptr_or_err(
+                py,
+                ffi::PyContextVar_New(self.name.as_ptr(), std::ptr::null_mut()),
+            )?
+        };
+        // A second import keeps the variable of the first.
+        let _ = self.cell.set(py, var.unbind());
+        Ok(())
     }
 
     /// The value in the current context, `None` when unset or Python's `None`.
@@ -128,6 +125,12 @@ impl ContextVar {
         }
         .map(|_token| true)
     }
+}
+
+/// Makes the variables, at import: a collection during the first use could end in a finaliser that comes here again.
+pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
+    SPAN.create(py)?;
+    BAGGAGE.create(py)
 }
 
 /// The span that is current here, if any.

@@ -32,7 +32,7 @@ fn claim_tokio() -> PyResult<()> {
     }
 }
 
-/// See the stub.
+/// A Rust future, made awaitable, that awaits `awaitable` inside a span.
 #[pyfunction]
 #[pyo3(signature = (name, awaitable, attributes=None, /, *, kind=None, links=None, **attrs))]
 pub(super) fn span_future<'py>(
@@ -69,6 +69,10 @@ pub(super) fn span_future<'py>(
         let mut cancel = cancel;
         let outcome = outcome.await;
         cancel.task = None;
+        if outcome.is_err() && cancel.is_loop_closed() {
+            // Nobody waits any more, and pyo3-async-runtimes would print that it cannot say so to the loop.
+            std::future::pending::<()>().await;
+        }
         outcome
     })
 }
@@ -77,6 +81,14 @@ pub(super) fn span_future<'py>(
 struct CancelOnDrop {
     task: Option<Py<PyAny>>,
     event_loop: Py<PyAny>,
+}
+
+impl CancelOnDrop {
+    fn is_loop_closed(&self) -> bool {
+        Python::try_attach(|py| self.event_loop.call_method0(py, "is_closed")?.is_truthy(py))
+            .and_then(Result::ok)
+            .unwrap_or(true)
+    }
 }
 
 impl Drop for CancelOnDrop {

@@ -1,5 +1,7 @@
 //! Every Python object that the bindings look up, found once and kept.
 
+use pyo3::PyTypeCheck;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -17,7 +19,28 @@ pub(super) fn cancelled_error(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
         .ok()?
         .cast_into::<PyType>()
         .ok()?;
-    Some(CACHE.get_or_init(py, || class.unbind()).bind(py))
+    let _ = CACHE.set(py, class.unbind());
+    CACHE.get(py).map(|class| class.bind(py))
+}
+
+/// Looks an attribute up once. Not under the lock of the cell: an import runs Python code, and a collection inside it may
+/// end in a finaliser that comes here again.
+#[inline]
+fn imported<'py, T: PyTypeCheck>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<T>>,
+    module: &str,
+    attribute: &str,
+) -> PyResult<&'py Bound<'py, T>> {
+    if let Some(object) = cell.get(py) {
+        return Ok(object.bind(py));
+    }
+    let object = py.import(module)?.getattr(attribute)?.cast_into::<T>()?;
+    // Somebody else may have come first; either object is the right one.
+    let _ = cell.set(py, object.unbind());
+    cell.get(py)
+        .map(|object| object.bind(py))
+        .ok_or_else(|| PyRuntimeError::new_err("an imported object was not kept"))
 }
 
 macro_rules! imported {
@@ -26,7 +49,7 @@ macro_rules! imported {
         #[inline]
         pub(super) fn $name(py: Python<'_>) -> PyResult<&Bound<'_, $type>> {
             static CACHE: PyOnceLock<Py<$type>> = PyOnceLock::new();
-            CACHE.import(py, $module, $attribute)
+            imported(py, &CACHE, $module, $attribute)
         }
     )*};
 }

@@ -248,7 +248,7 @@ fn runtime_attributes(py: Python<'_>) -> PyResult<Vec<(String, ResourceValue)>> 
     .into())
 }
 
-/// See the stub. The keyword arguments are listed there and in `rvh_trace._setup`; unknown ones cannot get here.
+/// Sets tracing up for this process. The keyword arguments are listed in the stub and in `rvh_trace._setup`; unknown ones cannot get here.
 #[pyfunction]
 #[pyo3(signature = (**kwargs))]
 pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
@@ -307,7 +307,7 @@ fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bo
     }
 }
 
-/// See the stub.
+/// Sends every span that ended before the call, and waits at most `timeout_ms`. Whether everything was delivered.
 #[pyfunction]
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
@@ -319,7 +319,7 @@ pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyRes
     report(py, result, check)
 }
 
-/// See the stub.
+/// Sends what is left, waits at most `timeout_ms`, and stops. Whether everything was delivered.
 #[pyfunction]
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
@@ -331,7 +331,7 @@ pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult
     report(py, result, check)
 }
 
-/// See the stub.
+/// What this process has counted; `ended` is always exported + dropped + pending.
 #[pyfunction]
 pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let snapshot = tracer().map(Tracer::stats).unwrap_or_default();
@@ -361,7 +361,12 @@ pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
         if let Some(tracer) = application
             && let Err(error) = py.detach(|| tracer.shutdown(EXIT_TIMEOUT))
         {
-            diagnostic::log(Level::Warn, &error.to_string());
+            // An outage was told when it began.
+            let told = tracer.stats().last_error.is_some();
+            diagnostic::log(
+                if told { Level::Debug } else { Level::Warn },
+                &error.to_string(),
+            );
         }
         Ok(())
     })

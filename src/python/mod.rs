@@ -46,11 +46,13 @@ mod native {
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, vectorcall};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, current, errors, task, vectorcall};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         errors::read_strictness();
+        current::initialise(module.py())?;
+        task::initialise(module.py())?;
         vectorcall::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -104,7 +104,7 @@ impl CarrierMut for Injected {
     }
 }
 
-/// See the stub.
+/// Writes the current context (`traceparent`, `tracestate`, `baggage`) into headers to send.
 #[pyfunction]
 #[pyo3(signature = (carrier, context=None))]
 pub(super) fn inject(
@@ -147,6 +147,14 @@ fn write_header(carrier: &Bound<'_, PyAny>, name: &'static str, value: &str) -> 
         ));
     }
     if let Ok(dict) = carrier.cast::<PyDict>() {
+        let same = |key: &Bound<'_, PyAny>| {
+            header_bytes(key).is_some_and(|key| {
+                key != name.as_bytes() && key.eq_ignore_ascii_case(name.as_bytes())
+            })
+        };
+        for key in dict.keys().iter().filter(same) {
+            dict.del_item(key)?;
+        }
         return dict.set_item(name, value);
     }
     if carrier.hasattr(pyo3::intern!(py, "__setitem__"))? {
@@ -189,7 +197,7 @@ fn read_context(context: &Bound<'_, PyAny>) -> PyResult<context::Context> {
     })
 }
 
-/// See the stub.
+/// Reads a context from headers that came in. Never raises: what is malformed is not there.
 #[pyfunction]
 pub(super) fn extract(carrier: &Bound<'_, PyAny>) -> PyResult<Context> {
     let extracted = guard(carrier.py(), "extracting context", || {
@@ -203,7 +211,7 @@ pub(super) fn extract(carrier: &Bound<'_, PyAny>) -> PyResult<Context> {
     })
 }
 
-/// See the stub.
+/// Makes a context current for a `with` block: spans that start inside are children of it.
 #[pyfunction]
 pub(super) fn use_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, UseContext>> {
     let py = context.py();
@@ -243,7 +251,7 @@ struct Previous {
     baggage: Option<Py<PyAny>>,
 }
 
-/// See the stub.
+/// What `use_context` returns: a context manager.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct UseContext {
     span: Py<Span>,
@@ -308,6 +316,7 @@ impl UseContext {
         Ok(false)
     }
 
+    /// The span context that it makes current.
     #[getter]
     fn span_context(&self, py: Python<'_>) -> SpanContext {
         SpanContext {

@@ -47,7 +47,7 @@ struct State {
     depth: u32,
 }
 
-/// See the stub.
+/// A span. Made by `span`, `new_span` and `current_span`, never by calling the class.
 #[pyclass(frozen, subclass, module = "rvh_trace")]
 pub(super) struct Span {
     state: AttachedCell<State>,
@@ -389,14 +389,23 @@ pub(super) fn linked_context(link: &Bound<'_, PyAny>) -> PyResult<context::SpanC
     )))
 }
 
+/// A time that a caller gives, in nanoseconds since the Unix epoch.
+pub(super) fn unix_ns(time: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    time.filter(|time| !time.is_none())
+        .map(PyAnyMethods::extract)
+        .transpose()
+}
+
 // `__enter__`, `__exit__` and `set_attribute` are in `super::vectorcall`.
 #[pymethods]
 impl Span {
+    /// Starts the span and makes it current.
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Ready>> {
         Self::enter(slf)?;
         Bound::new(slf.py(), Ready::new(slf.clone().into_any().unbind()))
     }
 
+    /// Makes current what was before and ends the span.
     #[pyo3(signature = (exc_type, exc, traceback, /))]
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
@@ -409,6 +418,7 @@ impl Span {
         Bound::new(slf.py(), Ready::new(slf.py().None()))
     }
 
+    /// Decorates a function: every call gets a new span of this name and these attributes.
     fn __call__<'py>(
         slf: &Bound<'py, Self>,
         function: Bound<'py, PyAny>,
@@ -419,6 +429,7 @@ impl Span {
         Ok(wrapped.unwrap_or(function))
     }
 
+    /// Awaits `awaitable` inside the span: it starts with the first step and ends with the outcome.
     fn run<'py>(
         slf: &Bound<'py, Self>,
         awaitable: &Bound<'py, PyAny>,
@@ -426,10 +437,12 @@ impl Span {
         SpanCoroutine::around(awaitable, slf.clone())
     }
 
+    /// Makes the span current for a `with` block that does not end it.
     fn activate<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, super::propagate::UseContext>> {
         super::propagate::use_context(slf.as_any())
     }
 
+    /// Sets several attributes.
     fn set_attributes(&self, attributes: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
@@ -440,17 +453,22 @@ impl Span {
         .map(drop)
     }
 
+    /// Adds an event, now or at `unix_ns`, in nanoseconds since the Unix epoch.
     #[pyo3(signature = (name, attributes=None, *, unix_ns=None))]
     fn add_event(
         &self,
         name: &Bound<'_, PyAny>,
         attributes: Option<&Bound<'_, PyAny>>,
-        unix_ns: Option<u64>,
+        unix_ns: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
         let py = name.py();
+        let unix_ns = guard(py, "reading the time of an event", || {
+            self::unix_ns(unix_ns)
+        })?
+        .flatten();
         guard(py, "adding an event", || {
             let owned = owned_attributes(attributes)?;
             let attributes = borrow_attributes(&owned);
@@ -464,6 +482,7 @@ impl Span {
         .map(drop)
     }
 
+    /// Links a span of this or another trace.
     #[pyo3(signature = (context, attributes=None))]
     fn add_link(
         &self,
@@ -484,6 +503,7 @@ impl Span {
         .map(drop)
     }
 
+    /// Sets the status. `ok` is final, `unset` is ignored, and only `error` keeps a description.
     #[pyo3(signature = (status, description=None))]
     fn set_status(
         &self,
@@ -516,13 +536,15 @@ impl Span {
         .map(drop)
     }
 
-    fn record_exception(&self, exception: &Bound<'_, PyBaseException>) -> PyResult<()> {
+    /// Adds the `exception` event of an exception that was handled inside. The status stays.
+    fn record_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
         }
-        guard(exception.py(), "recording an exception", || {
-            let described = describe(exception)?;
-            self.with_recording(exception.py(), |span| {
+        let py = exception.py();
+        guard(py, "recording an exception", || {
+            let described = describe(exception.cast::<PyBaseException>()?)?;
+            self.with_recording(py, |span| {
                 exception::record(span, &described, span.start_time().later_unix_ns());
             });
             Ok(())
@@ -530,6 +552,7 @@ impl Span {
         .map(drop)
     }
 
+    /// Replaces the name.
     fn update_name(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.is_live() {
             return Ok(());
@@ -543,40 +566,53 @@ impl Span {
         .map(drop)
     }
 
+    /// Ends the span; later calls do nothing. Its scope, if it has one, stays open.
     #[pyo3(signature = (end_unix_ns=None))]
-    fn end(&self, py: Python<'_>, end_unix_ns: Option<u64>) {
+    fn end(&self, py: Python<'_>, end_unix_ns: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let end_unix_ns =
+            guard(py, "reading the end of a span", || unix_ns(end_unix_ns))?.flatten();
         if let Some(end_unix_ns) = end_unix_ns {
             self.with_recording(py, |span| span.end_at(end_unix_ns));
         }
         self.end_now(py);
+        Ok(())
     }
 
+    /// Ends the span as leaving its scope would: with `error` recorded, or as cancelled.
     #[pyo3(signature = (error=None, /))]
     fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
         Self::exit(slf, error)
     }
 
+    /// What identifies it to others; invalid before it has started.
     #[getter]
     fn context(&self, py: Python<'_>) -> SpanContext {
-        SpanContext {
-            inner: self.clone_context(py),
-        }
+        // A span that has not started may still find itself under another parent.
+        let created = self.with_recording(py, |span| span.is_created());
+        let inner = if created == Some(true) {
+            context::SpanContext::INVALID
+        } else {
+            self.clone_context(py)
+        };
+        SpanContext { inner }
     }
 
+    /// Whether it has started, has not ended, and will be exported.
     #[getter]
-    fn is_recording(&self) -> bool {
-        self.is_live()
+    fn is_recording(&self, py: Python<'_>) -> bool {
+        self.is_live() && self.with_recording(py, |span| !span.is_created()) == Some(true)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let recording = python_bool(self.is_live());
-        self.with_context(py, |context| match context {
-            Some(context) => format!(
-                "<rvh_trace.Span trace_id='{}' span_id='{}' recording={recording}>",
-                context.trace_id, context.span_id
-            ),
-            None => "<rvh_trace.Span not started>".to_owned(),
-        })
+        let context = self.context(py).inner;
+        if !context.is_valid() {
+            return "<rvh_trace.Span without identity>".to_owned();
+        }
+        let recording = python_bool(self.is_recording(py));
+        format!(
+            "<rvh_trace.Span trace_id='{}' span_id='{}' recording={recording}>",
+            context.trace_id, context.span_id
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use pyo3::types::PyDict;
 
 use crate::context;
 
-/// See the stub.
+/// What identifies a span to others. Read-only; compares by value.
 #[pyclass(frozen, eq, module = "rvh_trace")]
 #[derive(PartialEq)]
 pub(super) struct SpanContext {
@@ -14,36 +14,43 @@ pub(super) struct SpanContext {
 
 #[pymethods]
 impl SpanContext {
+    /// 32 lower-case hexadecimal digits; all zero when invalid.
     #[getter]
     fn trace_id(&self) -> String {
         self.inner.trace_id.to_string()
     }
 
+    /// 16 lower-case hexadecimal digits; all zero when invalid.
     #[getter]
     fn span_id(&self) -> String {
         self.inner.span_id.to_string()
     }
 
+    /// The W3C flags byte: bit 0 sampled, bit 1 random trace id.
     #[getter]
     fn trace_flags(&self) -> u8 {
         self.inner.flags.to_byte()
     }
 
+    /// The `tracestate` header; empty when there is none.
     #[getter]
     fn trace_state(&self) -> &str {
         self.inner.trace_state.as_str()
     }
 
+    /// Whether the sampled bit is set.
     #[getter]
     fn is_sampled(&self) -> bool {
         self.inner.is_sampled()
     }
 
+    /// Whether it came from another process.
     #[getter]
     fn is_remote(&self) -> bool {
         self.inner.is_remote
     }
 
+    /// Whether both ids are valid.
     #[getter]
     fn is_valid(&self) -> bool {
         self.inner.is_valid()
@@ -69,7 +76,7 @@ pub(super) fn python_bool(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }
 
-/// See the stub.
+/// What `extract` read from headers: a span context and baggage. Read-only.
 #[pyclass(frozen, eq, module = "rvh_trace")]
 #[derive(PartialEq)]
 pub(super) struct Context {
@@ -78,6 +85,7 @@ pub(super) struct Context {
 
 #[pymethods]
 impl Context {
+    /// The remote parent; invalid when the headers have none.
     #[getter]
     fn span_context(&self) -> SpanContext {
         SpanContext {
@@ -85,6 +93,7 @@ impl Context {
         }
     }
 
+    /// The baggage members, decoded. A copy.
     #[getter]
     fn baggage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let baggage = PyDict::new(py);

@@ -11,10 +11,12 @@ use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::AttachedCell;
 use super::convert::with_name;
+use super::creation::DeferredSpan;
 use super::errors::guard;
 use super::span::{Body, Span};
 use super::{current, imports, lifecycle};
@@ -76,7 +78,7 @@ const NEW: u8 = 0;
 const STARTED: u8 = 1;
 const DONE: u8 = 2;
 
-/// See the stub.
+/// A coroutine that runs inside a span.
 #[pyclass(frozen, weakref, module = "rvh_trace")]
 pub(super) struct SpanCoroutine {
     /// The awaitable, until the first step; then what is stepped. `None` only after the collector has cleared it.
@@ -327,7 +329,18 @@ impl SpanCoroutine {
     }
 }
 
-/// See the stub.
+/// The keyword names of `asyncio.Task(coroutine, loop=...)`.
+static TASK_KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
+/// Makes what tasks need, at import; see [`current::initialise`].
+pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
+    let _ = TASK_KEYWORDS.set(py, PyTuple::new(py, ["loop"])?.unbind());
+    // Types that are not in the module are made at their first use otherwise.
+    let _ = (py.get_type::<Ready>(), py.get_type::<DeferredSpan>());
+    Ok(())
+}
+
+/// An asyncio task factory that puts tasks into spans.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct TaskFactory {
     /// The factory that was there before.
@@ -375,11 +388,11 @@ impl TaskFactory {
         event_loop: &Bound<'py, PyAny>,
         coroutine: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static KEYWORDS: pyo3::sync::PyOnceLock<Py<PyTuple>> = pyo3::sync::PyOnceLock::new();
         let py = event_loop.py();
         let task = imports::asyncio_task(py)?;
-        let keywords =
-            KEYWORDS.get_or_try_init(py, || PyTuple::new(py, ["loop"]).map(Bound::unbind))?;
+        let Some(keywords) = TASK_KEYWORDS.get(py) else {
+            return task.call1((coroutine,));
+        };
         let arguments = [coroutine.as_ptr(), event_loop.as_ptr()];
         // SAFETY: attached; one positional argument and one value for the one keyword name, all valid for the call; the
         // result is a new reference or null with an error set.

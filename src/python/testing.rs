@@ -16,7 +16,7 @@ use crate::pipeline::exporter::memory::{self, MemoryExporter};
 use crate::pipeline::waterfall;
 use crate::tracer::Tracer;
 
-/// See the stub.
+/// A tracer that keeps its spans.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct MemoryTracer {
     tracer: &'static Tracer,
@@ -77,7 +77,7 @@ fn decode(
     })
 }
 
-/// See the stub.
+/// The traces in encoded `ExportTraceServiceRequest` messages as a text that a person can read.
 #[pyfunction]
 #[pyo3(signature = (requests, *, width=None, color=false))]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 makes it")]
@@ -100,7 +100,7 @@ pub(super) fn render_waterfall(
     Ok(waterfall::render(&requests, &options))
 }
 
-/// See the stub.
+/// The spans of an encoded `ExportTraceServiceRequest` as dicts.
 #[pyfunction]
 pub(super) fn decode_spans<'py>(
     py: Python<'py>,

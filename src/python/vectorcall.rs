@@ -40,7 +40,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let keywords = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
     let span = define(
         c"span",
-        c"span(name, attributes=None, /, *, kind=None, links=None, **attrs)\n--\n\n",
+        c"span(name, attributes=None, /, *, kind=None, links=None, **attrs)\n--\n\nA span to use with `with`, `async with`, as a decorator, or with `.run(awaitable)`.",
         ffi::PyMethodDefPointer {
             PyCFunctionFastWithKeywords: span,
         },
@@ -60,13 +60,13 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     for method in [
         define(
             c"__enter__",
-            c"__enter__($self, /)\n--\n\n",
+            c"__enter__($self, /)\n--\n\nStarts the span and makes it current.",
             ffi::PyMethodDefPointer { PyCFunction: enter },
             ffi::METH_NOARGS,
         ),
         define(
             c"__exit__",
-            c"__exit__($self, exc_type, exc, traceback, /)\n--\n\n",
+            c"__exit__($self, exc_type, exc, traceback, /)\n--\n\nMakes current what was before and ends the span.",
             ffi::PyMethodDefPointer {
                 PyCFunctionFast: exit,
             },
@@ -74,7 +74,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ),
         define(
             c"set_attribute",
-            c"set_attribute($self, key, value)\n--\n\n",
+            c"set_attribute($self, key, value)\n--\n\nSets an attribute; one with the same key is replaced.",
             ffi::PyMethodDefPointer {
                 PyCFunctionFastWithKeywords: set_attribute,
             },
@@ -92,7 +92,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     let send = define(
         c"send",
-        c"send($self, message, /)\n--\n\n",
+        c"send($self, message, /)\n--\n\nSends a message to the server and notes what it says.",
         ffi::PyMethodDefPointer { PyCFunction: send },
         ffi::METH_O,
     );
@@ -105,7 +105,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
     let create_task = define(
         c"create_task",
-        c"create_task($self, event_loop, coroutine, /, **kwargs)\n--\n\n",
+        c"create_task($self, event_loop, coroutine, /, **kwargs)\n--\n\nWhat `loop.create_task` calls.",
         ffi::PyMethodDefPointer {
             PyCFunctionFastWithKeywords: create_task,
         },

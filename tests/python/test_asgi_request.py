@@ -214,7 +214,9 @@ class TestParent:
     """The trace that a request continues."""
 
     def test_traceparent_is_continued(self, spans: InMemoryExporter) -> None:
-        sent = traced(spans, with_headers((b"traceparent", TRACEPARENT), (b"tracestate", b"a=1"), (b"tracestate", b"b=2")))
+        sent = traced(
+            spans, with_headers((b"traceparent", TRACEPARENT), (b"tracestate", b"a=1"), (b"tracestate", b"b=2"))
+        )
         assert (sent.trace_id, sent.parent_span_id, sent.trace_state) == (TRACE_ID, SPAN_ID, "a=1,b=2")
 
     @pytest.mark.parametrize(
@@ -273,7 +275,9 @@ class TestParent:
 
     def test_nothing_is_current_after_the_request(self, spans: InMemoryExporter) -> None:
         async def main() -> None:
-            await serve(RvhTraceMiddleware(answering()), with_headers((b"baggage", b"a=1"), (b"traceparent", TRACEPARENT)))
+            await serve(
+                RvhTraceMiddleware(answering()), with_headers((b"baggage", b"a=1"), (b"traceparent", TRACEPARENT))
+            )
             assert not current_span().context.is_valid
             headers: dict[str, str] = {}
             inject(headers)

@@ -241,7 +241,9 @@ class TestRequestsAtTheSameTime:
         asyncio.run(main())
         assert len(spans) == len({one.trace_id for one in spans}) == 40
         for one in spans:
-            assert one.attributes["url.path"] == one.attributes["own"] == f"/{one.attributes['http.response.status_code']}"
+            assert (
+                one.attributes["url.path"] == one.attributes["own"] == f"/{one.attributes['http.response.status_code']}"
+            )
 
 
 def test_the_span_of_the_request_is_current_and_takes_attributes(spans: InMemoryExporter) -> None:

@@ -24,7 +24,7 @@ class BrokenMapping(__import__("collections").UserDict):
 MISUSES = {
     "value without text": 'op.set_attribute("key", Broken())',
     "member without text": 'op.set_attribute("key", [Broken()])',
-    "key without text": 'op.set_attribute(Broken(), 1)',
+    "key without text": "op.set_attribute(Broken(), 1)",
     "attributes that are no mapping": "op.set_attributes(7)",
     "attributes that fail": "op.set_attributes(BrokenMapping())",
     "event name without text": "op.add_event(Broken())",
@@ -74,7 +74,7 @@ assert spans.one("op").status == "unset"
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.splitlines() == finished.warnings, "more than the library's own line"
-    assert len(finished.warnings) == 1, "said once, not once a call"
+    assert 1 <= len(finished.warnings) == len(set(finished.warnings)) <= 2, "said once a cause, not once a call"
 
 
 @pytest.mark.parametrize("misuse", ['op.set_attribute("key", Broken())', "inject(None)", 'op.set_status("fine")'])

@@ -276,7 +276,7 @@ class TestUseContextAcrossTasks:
 
 
 def test_setting_context_variables_in_finalisers_during_collection_is_safe() -> None:
-    """Before 3.12 `PyContextVar_Set` is not atomic against garbage collection; a collection at every allocation shows."""
+    """Before 3.12 `PyContextVar_Set` is not atomic against collection: one at every allocation shows."""
     run_quietly(
         """
         import contextvars, gc

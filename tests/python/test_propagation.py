@@ -123,7 +123,9 @@ class TestExtract:
         assert headers["traceparent"] == TRACEPARENT
 
     def test_tracestate_headers_are_joined_in_order(self) -> None:
-        context = extract([(b"tracestate", b"a=1"), (b"traceparent", TRACEPARENT.encode()), (b"tracestate", b"b=2,c=3")])
+        context = extract(
+            [(b"tracestate", b"a=1"), (b"traceparent", TRACEPARENT.encode()), (b"tracestate", b"b=2,c=3")]
+        )
         assert context.span_context.trace_state == "a=1,b=2,c=3"
 
     def test_an_illegal_tracestate_is_dropped_and_the_traceparent_stays(self) -> None:
@@ -157,7 +159,9 @@ class TestExtract:
         st.sampled_from(["traceparent", "Traceparent", "TRACEPARENT"]),
         st.booleans(),
     )
-    def test_what_inject_writes_extract_reads(self, trace: int, one: int, flags: int, name: str, as_bytes: bool) -> None:
+    def test_what_inject_writes_extract_reads(
+        self, trace: int, one: int, flags: int, name: str, as_bytes: bool
+    ) -> None:
         header = f"00-{trace:032x}-{one:016x}-{flags:02x}"
         carrier: Any = [(name.encode(), header.encode())] if as_bytes else {name: header}
         out: Any = [] if as_bytes else {}

@@ -232,11 +232,7 @@ def test_str_of_a_value_may_use_the_span_it_is_set_on(spans: InMemoryExporter) -
 
 KEYS = st.sampled_from(["a", "b", "key", "k" * 130, "ü"])
 SCALARS = (
-    st.text()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False)
-    | st.binary(max_size=200)
+    st.text() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.binary(max_size=200)
 )
 ANY_VALUE = SCALARS | st.lists(SCALARS, max_size=5)
 

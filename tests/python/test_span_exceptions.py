@@ -81,7 +81,7 @@ def test_builtin_classes_have_no_module_and_local_ones_are_qualified(spans: InMe
 
 
 def test_the_cause_is_in_the_stack_trace(spans: InMemoryExporter) -> None:
-    with pytest.raises(ShopError), span("op"):
+    with pytest.raises(ShopError), span("op"):  # noqa: PT012
         try:
             raise KeyError("first")
         except KeyError as error:
@@ -140,7 +140,7 @@ def test_finish_ends_as_leaving_the_scope_would(spans: InMemoryExporter) -> None
 
 
 def test_an_explicit_ok_is_final_even_if_an_exception_follows(spans: InMemoryExporter) -> None:
-    with pytest.raises(ShopError), span("op") as op:
+    with pytest.raises(ShopError), span("op") as op:  # noqa: PT012
         op.set_status("ok")
         raise ShopError("after all")
     assert (spans[0].status, spans[0].status_description) == ("ok", "")
@@ -198,7 +198,7 @@ class TestCancellationAndExits:
 
     def test_a_timeout_is_an_error_only_where_it_is_a_timeout(self, spans: InMemoryExporter, run: Run) -> None:
         async def main() -> None:
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError):  # noqa: PT012
                 async with span("whole"):
                     async with asyncio.timeout(0):
                         async with span("part"):
@@ -229,7 +229,9 @@ class TestExceptionGroups:
     """Groups are recorded as structure, not as "unhandled errors in a TaskGroup (1 sub-exception)" alone."""
 
     def test_group_and_every_member_are_events(self, spans: InMemoryExporter) -> None:
-        group = ExceptionGroup("both", [ShopError("one"), ExceptionGroup("deeper", [KeyError("two"), OSError("three")])])
+        group = ExceptionGroup(
+            "both", [ShopError("one"), ExceptionGroup("deeper", [KeyError("two"), OSError("three")])]
+        )
         with pytest.raises(ExceptionGroup) as caught, span("op"):
             raise group
         assert caught.value is group

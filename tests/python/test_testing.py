@@ -36,9 +36,8 @@ class TestInMemoryExporter:
                     spans.one(name)
 
     def test_keeps_what_it_has_after_it_was_uninstalled_and_gets_no_more(self) -> None:
-        with InMemoryExporter() as spans:
-            with span("inside"):
-                pass
+        with InMemoryExporter() as spans, span("inside"):
+            pass
         with span("outside") as outside:
             assert not outside.is_recording
         assert [one.name for one in spans] == ["inside"]

@@ -231,7 +231,7 @@ class Pricer:
 def test_callables_that_are_no_functions_can_be_traced(spans: InMemoryExporter, function: Callable[[int], int]) -> None:
     assert trace("named")(function)(3) == 3
     assert trace(function)(3) == 3
-    assert [one.name for one in spans][0] == "named"
+    assert spans[0].name == "named"
     assert len(spans) == 2
 
 
