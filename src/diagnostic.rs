@@ -1,13 +1,12 @@
 //! What the library says about itself, without ever raising.
 //!
-//! Each cause is logged once a process and counted every time. The core hands a line to a sink: by default a line on
-//! standard error, which also works on the worker thread, at exit and without a GIL. The Python bindings install
-//! nothing on that thread: it must never wait for the interpreter.
+//! Each cause is logged once a process and counted every time. A line goes straight to standard error: that works on the
+//! worker thread, which must never wait for the interpreter, at exit, and in a forked child. Nothing here waits for a lock
+//! that another thread may have held at the fork.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Severity of a line, ordered as in `OTEL_LOG_LEVEL`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,9 +46,21 @@ pub fn log(level: Level, message: &str) {
             Level::Debug => "debug",
         };
         // One write call, so that lines of several processes do not mix.
-        let line = format!("rvh_trace: {name}: {message}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        write_to_stderr(format!("rvh_trace: {name}: {message}\n").as_bytes());
     }
+}
+
+/// Without the lock of `std::io::stderr`, see the module.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a system call")]
+fn write_to_stderr(line: &[u8]) {
+    // SAFETY: the pointer and the length are those of a slice. A closed standard error is an error, which is ignored.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(line: &[u8]) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
 }
 
 /// Writes the line the first time this process meets `cause`; later calls with the same cause are silent.
@@ -71,10 +82,11 @@ pub fn swallowed_count() -> u64 {
 }
 
 fn first_time(cause: &'static str) -> bool {
-    SEEN.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get_or_insert_with(HashSet::new)
-        .insert(cause)
+    // Somebody else is logging at this moment, or was when this process was forked: then it is said next time, or never.
+    match SEEN.try_lock() {
+        Ok(mut seen) => seen.get_or_insert_with(HashSet::new).insert(cause),
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -142,8 +142,13 @@ impl Span {
 
     /// A span of the same name, kind, attributes, events and links, not yet started, in a place of its own.
     #[must_use]
-    pub fn copy_as(&self, context: SpanContext, parent: Option<&SpanContext>) -> Self {
-        let mut copy = Self::new(self.tracer, context, parent, self.kind, "");
+    pub fn copy_as(
+        &self,
+        tracer: &'static Tracer,
+        context: SpanContext,
+        parent: Option<&SpanContext>,
+    ) -> Self {
+        let mut copy = Self::new(tracer, context, parent, self.kind, "");
         copy.fields.clone_from(&self.fields);
         copy.name_end = self.name_end;
         copy.attributes = self.attributes;

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from rvh_trace._rvh_trace import swap_current
@@ -80,7 +81,7 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], template
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         body = function(*args, **kwargs)
         span = inside = template.start()
-        step: Callable[[], Any] = functools.partial(anext, body)
+        step: Callable[[], Any] = functools.partial(_first_step, body)
         try:
             while True:
                 outside = swap_current(inside)
@@ -102,3 +103,17 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], template
             raise
 
     return call
+
+
+def _first_step(body: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """`anext(body)`, with the body kept from the event loop's hooks.
+
+    The loop closes the generators it knows, at its end or when they are garbage. It knows the wrapper, which closes the
+    body; both at once would get in each other's way ("async generator ignored GeneratorExit").
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return anext(body)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -59,9 +59,14 @@ def trace(
         ... async def load(key): ...
     """
     if name is not None and not isinstance(name, str):
-        return span(name.__qualname__)(name)
+        return span(_name_of(name))(name)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        return span(name or function.__qualname__, attributes, kind=kind, links=None, **attrs)(function)
+        return span(name or _name_of(function), attributes, kind=kind, links=None, **attrs)(function)
 
     return decorate
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """The qualified name of a function; of any other callable that of its class."""
+    return getattr(function, "__qualname__", None) or type(function).__qualname__

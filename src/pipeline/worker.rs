@@ -79,6 +79,7 @@ impl Worker {
 struct Destination {
     exporter: Box<dyn Exporter>,
     failing: bool,
+    delivered: bool,
 }
 
 /// What became of one request at one destination.
@@ -106,9 +107,13 @@ impl Loop {
     ) -> Self {
         let destinations = (pipeline.build_exporters)()
             .into_iter()
-            .map(|exporter| Destination {
-                exporter,
-                failing: false,
+            .map(|exporter| {
+                diagnostic::log(Level::Debug, &format!("spans go to {}", exporter.name()));
+                Destination {
+                    exporter,
+                    failing: false,
+                    delivered: false,
+                }
             })
             .collect();
         Self {
@@ -355,6 +360,12 @@ fn delivered(
     rejected: u64,
     message: Option<String>,
 ) -> Fate {
+    if !std::mem::replace(&mut destination.delivered, true) {
+        diagnostic::log(
+            Level::Debug,
+            &format!("{} took its first spans", destination.exporter.name()),
+        );
+    }
     if std::mem::take(&mut destination.failing) {
         diagnostic::log(
             Level::Info,

@@ -392,17 +392,29 @@ pub(super) struct SpanTemplate(AttachedCell<Template>);
 
 #[pymethods]
 impl SpanTemplate {
+    /// A new span, made here.
     fn span<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
-        let parent = current::span(py)?.map(|parent| parent.get().clone_context(py));
+        let tracer = lifecycle::tracer();
+        let parent = current::span(py)?
+            .map(|parent| parent.get().clone_context(py))
+            .filter(context::SpanContext::is_valid);
         let body = self.0.with(py, |template| match template {
             Template::Call(pending) => Err(pending.clone_ref(py)),
-            Template::Encoded(model) => Ok(match model.tracer().decide(parent.as_ref()) {
-                Decision::Record(context) => Body::Recording(
-                    model.copy_as(context, parent.as_ref().filter(|parent| parent.is_valid())),
-                ),
-                Decision::Drop(context) => Body::NonRecording(context),
-                Decision::Inherit => Body::NonRecording(parent.unwrap_or_default()),
-            }),
+            Template::Encoded(model) => Ok(
+                match tracer.map(|tracer| (tracer, tracer.decide(parent.as_ref()))) {
+                    Some((tracer, Decision::Record(context))) => {
+                        Body::Recording(model.copy_as(tracer, context, parent.as_ref()))
+                    }
+                    Some((tracer, decision)) => {
+                        tracer.count_not_sampled();
+                        match decision {
+                            Decision::Drop(context) => Body::NonRecording(context),
+                            _ => Body::NonRecording(parent.unwrap_or_default()),
+                        }
+                    }
+                    None => Body::NonRecording(parent.unwrap_or_default()),
+                },
+            ),
         });
         match body {
             Some(Ok(body)) => Bound::new(py, Span::new(body)),
@@ -411,6 +423,7 @@ impl SpanTemplate {
         }
     }
 
+    /// A new span, started here.
     fn start<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         let span = self.span(py)?;
         guard(py, "starting a span", || Span::start_here(&span))?;
@@ -448,7 +461,7 @@ pub(super) fn decorate<'py>(
             .get()
             .with_recording(py, |span| {
                 span.is_created()
-                    .then(|| span.copy_as(span.context().clone(), None))
+                    .then(|| span.copy_as(span.tracer(), span.context().clone(), None))
             })
             .flatten()
             .map(Template::Encoded),

@@ -239,6 +239,17 @@ pub(super) fn swap<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py,
     SPAN.replace(value)
 }
 
+/// [`swap`], with `None` for nothing.
+pub(super) fn swap_to<'py>(
+    py: Python<'py>,
+    value: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match value {
+        Some(value) => swap(value),
+        None => swap(py.None().bind(py)),
+    }
+}
+
 /// Undoes [`enter_span`]; `false` when something else is current here, which then stays.
 #[inline]
 pub(super) fn leave_span(

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 
+use super::cell::AttachedCell;
 use super::creation::new_span;
 use super::imports;
 use super::span::Span;
@@ -54,18 +55,20 @@ pub(super) fn span_future<'py>(
     )?;
     let task = imports::start_task(py)?.call1((locals.event_loop(py), awaitable, &context))?;
     // The span ends on the loop's thread, before the future that waits for it is resolved.
-    task.call_method1(
-        pyo3::intern!(py, "add_done_callback"),
-        (EndSpan {
+    let end_span = Bound::new(
+        py,
+        EndSpan {
             span: span.unbind(),
-        },),
+            future: AttachedCell::new(None),
+        },
     )?;
+    task.call_method1(pyo3::intern!(py, "add_done_callback"), (&end_span,))?;
     let outcome = pyo3_async_runtimes::into_future_with_locals(&locals, task.clone())?;
     let cancel = CancelOnDrop {
         task: Some(task.unbind()),
         event_loop: locals.event_loop(py).unbind(),
     };
-    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, async move {
+    let future = pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, async move {
         let mut cancel = cancel;
         let outcome = outcome.await;
         cancel.task = None;
@@ -74,7 +77,12 @@ pub(super) fn span_future<'py>(
             std::future::pending::<()>().await;
         }
         outcome
-    })
+    })?;
+    end_span
+        .get()
+        .future
+        .with(py, |slot| *slot = Some(future.clone().unbind()));
+    Ok(future)
 }
 
 /// Cancels the Python task when the Rust future is dropped before it has a result.
@@ -109,6 +117,9 @@ impl Drop for CancelOnDrop {
 #[pyclass(frozen)]
 struct EndSpan {
     span: Py<Span>,
+    /// The future that the caller awaits. A cancellation reaches it here, on the loop's thread: at the end of the loop the
+    /// way through Tokio would come too late, and pyo3-async-runtimes would print that the loop is closed.
+    future: AttachedCell<Option<Py<PyAny>>>,
 }
 
 #[pymethods]
@@ -120,10 +131,22 @@ impl EndSpan {
             Ok(raised) => raised.cast_into::<PyBaseException>().ok(),
             Err(cancelled) => Some(cancelled.into_value(py).into_bound(py)),
         };
-        Span::finish_detached(self.span.bind(py), raised.as_ref())
+        Span::finish_detached(self.span.bind(py), raised.as_ref())?;
+        let future = self.future.with(py, Option::take).flatten();
+        if let Some(future) = future
+            && task
+                .call_method0(pyo3::intern!(py, "cancelled"))?
+                .is_truthy()?
+        {
+            future.call_method0(py, pyo3::intern!(py, "cancel"))?;
+        }
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.span)
+        visit.call(&self.span)?;
+        self.future
+            .with_collecting(|future| visit.call(future.as_ref()))
+            .unwrap_or(Ok(()))
     }
 }

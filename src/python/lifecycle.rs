@@ -12,7 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, P
 
 use super::convert::{for_each_item, with_name};
 use super::errors::{guard, to_python};
-use crate::config::{Arguments, Config};
+use crate::config::{Arguments, Config, ExporterConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::id;
@@ -248,7 +248,7 @@ fn runtime_attributes(py: Python<'_>) -> PyResult<Vec<(String, ResourceValue)>> 
     .into())
 }
 
-/// Sets tracing up for this process. The keyword arguments are listed in the stub and in `rvh_trace._setup`; unknown ones cannot get here.
+/// Sets tracing up for this process. The keyword arguments are listed in the stub and in `rvh_trace.lifecycle`; unknown ones cannot get here.
 #[pyfunction]
 #[pyo3(signature = (**kwargs))]
 pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
@@ -281,13 +281,64 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
              OTEL_TRACES_EXPORTER=none to silence this line",
         );
     }
-    let tracer = Tracer::new(config).map_err(|error| to_python(py, &error))?;
+    let tracer = new_tracer(config, &arguments).map_err(|error| to_python(py, &error))?;
     installed.application = Some((tracer, arguments));
     make_current(&installed);
     Ok(())
 }
 
-/// The tracer of the application, or the test's on top of it: what flush and stats are about.
+/// The tracer of this configuration. What is wrong with a file is an error if an argument named the file; if a variable
+/// did, it is a warning, and nothing is exported over OTLP.
+fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, Error> {
+    let error = match Tracer::new(config.clone()) {
+        Ok(tracer) => return Ok(tracer),
+        Err(error) => error,
+    };
+    let named = [
+        (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "certificate",
+            arguments.certificate.is_some(),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            "client_certificate",
+            arguments.client_certificate.is_some(),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            "client_key",
+            arguments.client_key.is_some(),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "endpoint",
+            arguments.endpoint.is_some(),
+        ),
+    ];
+    if let Error::Configuration { name, problem } = &error {
+        for (variable, argument, given) in named {
+            if given && (name == variable || name == argument) {
+                return Err(Error::configuration(argument, problem));
+            }
+        }
+    }
+    diagnostic::log(
+        Level::Warn,
+        &format!("{error}. Spans are not exported until that is mended"),
+    );
+    let exporters = config
+        .exporters
+        .iter()
+        .filter(|exporter| matches!(exporter, ExporterConfig::Console))
+        .cloned()
+        .collect();
+    Tracer::new(Config {
+        exporters,
+        ..config
+    })
+}
+
 fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(timeout_ms / 1000.0).map_err(|_| {
         let problem =

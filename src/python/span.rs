@@ -580,8 +580,11 @@ impl Span {
 
     /// Ends the span as leaving its scope would: with `error` recorded, or as cancelled.
     #[pyo3(signature = (error=None, /))]
-    fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
-        Self::exit(slf, error)
+    fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::exit(
+            slf,
+            error.and_then(|error| error.cast::<PyBaseException>().ok()),
+        )
     }
 
     /// What identifies it to others; invalid before it has started.
@@ -606,7 +609,15 @@ impl Span {
     fn __repr__(&self, py: Python<'_>) -> String {
         let context = self.context(py).inner;
         if !context.is_valid() {
-            return "<rvh_trace.Span without identity>".to_owned();
+            let created = self.with_context(py, |context| {
+                context.is_none_or(context::SpanContext::is_valid)
+            });
+            let state = if created {
+                "not started"
+            } else {
+                "without identity"
+            };
+            return format!("<rvh_trace.Span {state}>");
         }
         let recording = python_bool(self.is_recording(py));
         format!(

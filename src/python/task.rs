@@ -85,8 +85,9 @@ pub(super) struct SpanCoroutine {
     inner: AttachedCell<Option<Py<PyAny>>>,
     span: Py<Span>,
     phase: AtomicU8,
-    /// Other tasks may run in the same `contextvars.Context`: the span is current only during the steps.
-    shares_context: bool,
+    /// What is current inside, between the steps, when other tasks may run in the same `contextvars.Context`: then inside
+    /// and outside take turns, as with a generator.
+    inside: Option<AttachedCell<Option<Py<PyAny>>>>,
 }
 
 /// How a coroutine is resumed.
@@ -103,12 +104,12 @@ enum Stepped<'py> {
 }
 
 impl SpanCoroutine {
-    fn new(inner: Py<PyAny>, span: Py<Span>, shares_context: bool) -> Self {
+    fn new(inner: Py<PyAny>, span: Py<Span>, inside: Option<Py<PyAny>>) -> Self {
         Self {
             inner: AttachedCell::new(Some(inner)),
             span,
             phase: AtomicU8::new(NEW),
-            shares_context,
+            inside: inside.map(|inside| AttachedCell::new(Some(inside))),
         }
     }
 
@@ -126,7 +127,7 @@ impl SpanCoroutine {
         }
         Bound::new(
             py,
-            Self::new(awaitable.clone().unbind(), span.unbind(), false),
+            Self::new(awaitable.clone().unbind(), span.unbind(), None),
         )
     }
 
@@ -162,9 +163,23 @@ impl SpanCoroutine {
         if phase == NEW {
             self.phase.store(STARTED, Ordering::Relaxed);
         }
-        if phase == NEW || (self.shares_context && phase == STARTED) {
-            Span::enter(span)?;
-        }
+        let outside = if let Some(inside) = &self.inside {
+            let inside = inside
+                .with(py, Option::take)
+                .flatten()
+                .map(|inside| inside.into_bound(py));
+            Some(
+                guard(py, "switching the current span", || {
+                    current::swap_to(py, inside.as_ref())
+                })?
+                .flatten(),
+            )
+        } else {
+            if phase == NEW {
+                Span::enter(span)?;
+            }
+            None
+        };
         if phase == NEW {
             inner = match self.open(inner) {
                 Ok(opened) => opened,
@@ -175,13 +190,14 @@ impl SpanCoroutine {
             Step::Send(value) => send(&inner, value),
             Step::Throw(arguments) => throw(&inner, arguments),
         };
+        if let (Some(inside), Some(outside)) = (&self.inside, outside) {
+            let left = guard(py, "switching the current span", || {
+                current::swap_to(py, outside.as_ref())
+            })?;
+            inside.with(py, |inside| *inside = left.flatten().map(Bound::unbind));
+        }
         match stepped {
-            Stepped::Yielded(value) => {
-                if self.shares_context {
-                    Span::leave(span)?;
-                }
-                Ok(Some(value.unbind()))
-            }
+            Stepped::Yielded(value) => Ok(Some(value.unbind())),
             ended => self.finish(span, ended),
         }
     }
@@ -320,7 +336,13 @@ impl SpanCoroutine {
         visit.call(&self.span)?;
         self.inner
             .with_collecting(|inner| visit.call(inner.as_ref()))
-            .unwrap_or(Ok(()))
+            .unwrap_or(Ok(()))?;
+        match &self.inside {
+            Some(inside) => inside
+                .with_collecting(|inside| visit.call(inside.as_ref()))
+                .unwrap_or(Ok(())),
+            None => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
@@ -375,7 +397,8 @@ impl TaskFactory {
             return Ok(None);
         };
         let span = Bound::new(py, Span::new(Body::Recording(span)))?.unbind();
-        let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, shares_context);
+        let inside = shares_context.then(|| span.clone_ref(py).into_any());
+        let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, inside);
         Ok(Some(Bound::new(py, wrapped)?.into_any()))
     }
 

@@ -1,21 +1,32 @@
 """An ASGI server made by hand: it gives an application one request and keeps what it sends."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from rvh_trace._types import ASGIApp as App
+from rvh_trace._types import Message, Receive, Scope, Send
 
-START: Message = {"type": "http.response.start", "status": 200, "headers": []}
-LAST_BODY: Message = {"type": "http.response.body", "body": b"ok"}
+__all__ = (
+    "LAST_BODY",
+    "START",
+    "App",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "answering",
+    "http_scope",
+    "serve",
+    "with_headers",
+)
+
+START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+LAST_BODY: dict[str, Any] = {"type": "http.response.body", "body": b"ok"}
 
 
-def http_scope(path: str = "/items/7", **overrides: Any) -> Scope:
+def http_scope(path: str = "/items/7", **overrides: Any) -> dict[str, Any]:
     """The scope of a GET request as uvicorn makes it; every call gives a new one."""
-    scope: Scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
@@ -33,7 +44,7 @@ def http_scope(path: str = "/items/7", **overrides: Any) -> Scope:
     return scope | overrides
 
 
-def with_headers(*headers: tuple[bytes, bytes], **overrides: Any) -> Scope:
+def with_headers(*headers: tuple[bytes, bytes], **overrides: Any) -> dict[str, Any]:
     """A request with these headers and no others."""
     return http_scope(headers=list(headers), **overrides)
 

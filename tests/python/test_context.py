@@ -5,7 +5,7 @@ import contextvars
 import gc
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -202,7 +202,7 @@ class TestAsyncGeneratorsClosedBySomebodyElse:
         assert [(one.name, one.status) for one in spans] == [("ticks", "unset")]
 
     def test_garbage_collected_without_a_loop(self, spans: InMemoryExporter) -> None:
-        def numbers() -> Iterator[int]:
+        def numbers() -> Generator[int]:
             with span("numbers"):
                 yield 1
 

@@ -45,7 +45,7 @@ def test_spans_of_parent_and_children_arrive_each_once_with_ids_of_their_own(rec
     arrived = receiver.spans
     assert sorted(one.name for one in arrived) == sorted(["queued before the fork"] + ["child"] * 30 + ["parent"] * 10)
     assert len({one.trace_id for one in arrived}) == 41
-    pids = {one.attributes["pid"] for one in arrived if one.name == "child"}
+    pids = {str(one.attributes["pid"]) for one in arrived if one.name == "child"}
     assert len(pids) == 3
 
 

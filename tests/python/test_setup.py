@@ -119,6 +119,7 @@ def test_a_bad_variable_warns_once_and_the_application_goes_on(variable: str, va
         rvh_trace.init_tracing("shop", endpoint="http://127.0.0.1:1")
         print("application")
         """,
+        options=("-W", "error"),
         **{variable: value},
     )
     assert (finished.returncode, finished.stdout) == (0, "application\n")
@@ -147,6 +148,7 @@ def test_a_bad_sampler_argument_warns_and_keeps_everything() -> None:
 def test_an_empty_variable_is_unset() -> None:
     run_quietly(
         'import rvh_trace; rvh_trace.init_tracing(exporter="none")',
+        options=("-W", "error"),
         **dict.fromkeys([variable for variable, _ in BAD_ENVIRONMENT], ""),
     )
 
@@ -170,7 +172,7 @@ def test_without_an_endpoint_one_line_says_how_to_turn_export_on() -> None:
 
 @pytest.mark.parametrize("environ", [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_LOG_LEVEL": "none"}])
 def test_the_line_can_be_silenced(environ: dict[str, str]) -> None:
-    run_quietly('import rvh_trace; rvh_trace.init_tracing("shop")', **environ)
+    run_quietly('import rvh_trace; rvh_trace.init_tracing("shop")', options=("-W", "error"), **environ)
 
 
 def test_the_console_prints_a_waterfall() -> None:

@@ -273,7 +273,7 @@ class TestExceptionGroups:
     def test_a_huge_or_deep_group_is_bounded(self, spans: InMemoryExporter) -> None:
         deep: Exception = ShopError("bottom")
         for _ in range(100):
-            deep = ExceptionGroup("level", [deep])
+            deep = ExceptionGroup[Exception]("level", [deep])
         for group in (ExceptionGroup("wide", [ShopError(str(number)) for number in range(1000)]), deep):
             spans.clear()
             with pytest.raises(ExceptionGroup), span("op"):

@@ -136,7 +136,7 @@ class TestGenerator:
         cleaned: list[bool] = []
 
         @trace
-        def guarded() -> Iterator[int]:
+        def guarded() -> Generator[int]:
             try:
                 yield 1
                 yield 2
