@@ -1,7 +1,7 @@
 //! A live span: the small object between start and end.
 //!
 //! Name and attributes are encoded as they come, into one pooled buffer; ending a span puts the rest around them and
-//! appends the result to the batch. A span belongs to one owner at a time; the bindings keep it behind a mutex.
+//! appends the result to the batch. A span belongs to one owner at a time; the bindings keep it in a cell of their own.
 //! An empty span costs two clock reads, one id and one append.
 
 use std::cell::RefCell;

@@ -55,7 +55,7 @@ def _template(route: object) -> str | None:
 
 
 def _is_mount(route: object) -> bool:
-    """Whether it is a mount: its own pattern ends in `/{path:path}`, and it has an application instead of an endpoint."""
+    """Whether it is a mount: it has an application instead of an endpoint, and its pattern ends in `/{path:path}`."""
     return hasattr(route, "app") and not hasattr(route, "endpoint") and hasattr(route, "path_regex")
 
 

@@ -181,7 +181,7 @@ def span(
 
     Args:
         name: What the operation is; few different values.
-        attributes: Attributes from the start, so that samplers see them.
+        attributes: Attributes from the start.
         kind: `internal` by default.
         links: Other spans that led to this one, each alone or with attributes.
         attrs: More attributes, for names that are Python identifiers.
@@ -252,6 +252,7 @@ def span_future(
 
     Raises:
         RuntimeError: No event loop is running, or Tokio was started before this process was forked.
+        TypeError: `awaitable` is not awaitable.
 
     Example:
         >>> import asyncio
@@ -374,7 +375,8 @@ def force_flush(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
 def shutdown(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
     """Sends what is left, waits, and stops. Spans that end later are dropped and counted. In a coroutine use `ashutdown`.
 
-    At exit of the interpreter this happens by itself, with at most five seconds.
+    At exit of the interpreter this happens by itself, with at most five seconds; not when a signal ends the process, as
+    uvicorn lets SIGTERM do.
 
     Args:
         timeout_ms: Longest wait in milliseconds.

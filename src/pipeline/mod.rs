@@ -1,7 +1,7 @@
 //! From a finished span to its destinations: [`batch`], [`worker`], [`exporter`].
 //!
 //! [`Pipeline`] ties them together for one process. A forked child gets a new one: nothing of the parent's is touched,
-//! so it does not matter what the parent's threads held at the moment of the fork.
+//! so it does not matter what the parent's worker held at the moment of the fork.
 
 pub mod batch;
 pub mod exporter;

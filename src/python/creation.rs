@@ -1,41 +1,40 @@
-//! Making spans: `span`, `new_span`, and what decorators make one of at every call.
+//! Making spans: `span` and `new_span`.
 //!
 //! Whether a span is recorded is decided when it is made, so that the attributes of one that is not are never read. What
 //! cannot be decided then (tracing is not set up yet, the parent is not sampled) is a [`DeferredSpan`]: it keeps what
 //! `span(...)` was called with, because it may still be entered elsewhere or turn out to be a decorator.
 
-use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
-use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::cell::AttachedCell;
 use super::convert::{
-    ascii, borrow_attributes, for_each_item, owned_attributes, span_kind, with_name,
-    with_plain_value, with_value,
+    ascii, borrow_attributes, for_each_item, linked_context, owned_attributes, span_kind, unix_ns,
+    with_name, with_plain_value, with_value,
 };
+use super::deferred::{DeferredSpan, Pending};
 use super::errors::guard;
-use super::span::{Body, Span, linked_context, unix_ns};
-use super::{current, imports, lifecycle};
+use super::span::{Body, Span};
+use super::{current, lifecycle};
 use crate::clock::Start;
 use crate::context;
 use crate::span::{Span as Recording, SpanKind};
-use crate::tracer::{Decision, Started};
+use crate::tracer::Started;
 
 /// What a span is made of, borrowed from the call.
-struct Call<'a, 'py> {
-    name: &'a Bound<'py, PyAny>,
-    attributes: Option<&'a Bound<'py, PyAny>>,
-    links: Option<&'a Bound<'py, PyAny>>,
-    kind: SpanKind,
-    extra: Extra<'a, 'py>,
+pub(super) struct Call<'a, 'py> {
+    pub(super) name: &'a Bound<'py, PyAny>,
+    pub(super) attributes: Option<&'a Bound<'py, PyAny>>,
+    pub(super) links: Option<&'a Bound<'py, PyAny>>,
+    pub(super) kind: SpanKind,
+    pub(super) extra: Extra<'a, 'py>,
 }
 
 /// `**attrs`, as they come.
 #[derive(Clone, Copy)]
-enum Extra<'a, 'py> {
+pub(super) enum Extra<'a, 'py> {
     None,
     Dict(&'a Bound<'py, PyDict>),
     /// Keyword names and their values of a vectorcall; those of the other parameters are skipped.
@@ -68,7 +67,7 @@ impl<'py> Extra<'_, 'py> {
 impl<'py> Call<'_, 'py> {
     /// Writes attributes and links on the span; one that cannot be read does not keep the others from it.
     #[inline]
-    fn fill(&self, span: &mut Recording) -> PyResult<()> {
+    pub(super) fn fill(&self, span: &mut Recording) -> PyResult<()> {
         let mut failed = None;
         let mut keep = |result: PyResult<()>| {
             if let Err(error) = result {
@@ -98,7 +97,7 @@ impl<'py> Call<'_, 'py> {
 
     /// The span of this call, made here.
     #[inline]
-    fn make(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
+    pub(super) fn make(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         // Without a tracer, or should something fail, the call is kept for later.
         let made = guard(py, "making a span", || {
             let Some(tracer) = lifecycle::tracer() else {
@@ -190,7 +189,10 @@ fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
 
 /// Calls `then` with the name of a span. One that has no text costs the name, not the span: it is named after its type.
 #[inline]
-fn with_span_name<R>(name: &Bound<'_, PyAny>, mut then: impl FnMut(&str) -> R) -> PyResult<R> {
+pub(super) fn with_span_name<R>(
+    name: &Bound<'_, PyAny>,
+    mut then: impl FnMut(&str) -> R,
+) -> PyResult<R> {
     if let Some(name) = ascii(name) {
         return Ok(then(name));
     }
@@ -250,229 +252,6 @@ fn put_links(span: &mut Recording, links: &Bound<'_, PyAny>) -> PyResult<()> {
         }
     }
     Ok(())
-}
-
-/// What `span(...)` was called with, kept.
-struct Pending {
-    name: Py<PyAny>,
-    attributes: Option<Py<PyAny>>,
-    extra: Option<Py<PyDict>>,
-    links: Option<Py<PyAny>>,
-    kind: SpanKind,
-}
-
-impl Pending {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            name: self.name.clone_ref(py),
-            attributes: self
-                .attributes
-                .as_ref()
-                .map(|attributes| attributes.clone_ref(py)),
-            extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
-            links: self.links.as_ref().map(|links| links.clone_ref(py)),
-            kind: self.kind,
-        }
-    }
-
-    fn with_call<'py, R>(&self, py: Python<'py>, then: impl FnOnce(&Call<'_, 'py>) -> R) -> R {
-        then(&Call {
-            name: self.name.bind(py),
-            attributes: self
-                .attributes
-                .as_ref()
-                .map(|attributes| attributes.bind(py)),
-            links: self.links.as_ref().map(|links| links.bind(py)),
-            kind: self.kind,
-            extra: self
-                .extra
-                .as_ref()
-                .map_or(Extra::None, |extra| Extra::Dict(extra.bind(py))),
-        })
-    }
-
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.name)?;
-        visit.call(self.attributes.as_ref())?;
-        visit.call(self.extra.as_ref())?;
-        visit.call(self.links.as_ref())
-    }
-}
-
-/// A span whose call is kept. To users it is a `Span`.
-#[pyclass(frozen, extends = Span, name = "Span", module = "rvh_trace")]
-pub(super) struct DeferredSpan {
-    pending: AttachedCell<Option<Pending>>,
-}
-
-impl DeferredSpan {
-    fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
-        let deferred = Self {
-            pending: AttachedCell::new(Some(pending)),
-        };
-        let made = Bound::new(
-            py,
-            PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred),
-        )?;
-        Ok(made.into_super())
-    }
-
-    /// Starts a deferred span as a child of `parent`; whether it has an identity of its own.
-    pub(super) fn start(
-        span: &Bound<'_, Span>,
-        parent: Option<&Bound<'_, Span>>,
-    ) -> PyResult<bool> {
-        let py = span.py();
-        let Ok(deferred) = span.cast::<Self>() else {
-            return Ok(false);
-        };
-        let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else {
-            return Ok(false);
-        };
-        let parent = parent.map(|parent| parent.get().clone_context(py));
-        let started = match lifecycle::tracer() {
-            Some(tracer) => {
-                let started = with_span_name(pending.name.bind(py), |name| {
-                    tracer.start(parent.as_ref(), pending.kind, name)
-                })?;
-                if !matches!(started, Started::Recording(_)) {
-                    tracer.count_not_sampled();
-                }
-                started
-            }
-            None => Started::Parent,
-        };
-        match started {
-            Started::Recording(mut recording) => {
-                let filled = pending.with_call(py, |call| call.fill(&mut recording));
-                span.get().become_body(py, Body::Recording(recording));
-                guard(py, "reading a span's attributes", || filled)?;
-                Ok(true)
-            }
-            Started::NonRecording(context) => {
-                span.get().become_body(py, Body::NonRecording(context));
-                Ok(true)
-            }
-            Started::Parent => {
-                span.get()
-                    .become_body(py, Body::NonRecording(parent.unwrap_or_default()));
-                Ok(false)
-            }
-        }
-    }
-}
-
-#[pymethods]
-impl DeferredSpan {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.pending.with_collecting(|pending| {
-            pending
-                .as_ref()
-                .map_or(Ok(()), |pending| pending.traverse(&visit))
-        });
-        visited.unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        let pending = self.pending.with_collecting(Option::take);
-        drop(pending);
-    }
-}
-
-/// What a decorated function makes a span of at every call.
-enum Template {
-    Call(Pending),
-    /// Encoded already: a call costs one copy.
-    Encoded(Recording),
-}
-
-/// What a decorated function makes a span of at every call.
-#[pyclass(frozen, module = "rvh_trace")]
-pub(super) struct SpanTemplate(AttachedCell<Template>);
-
-#[pymethods]
-impl SpanTemplate {
-    /// A new span, made here.
-    fn span<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
-        let tracer = lifecycle::tracer();
-        let parent = current::span(py)?
-            .map(|parent| parent.get().clone_context(py))
-            .filter(context::SpanContext::is_valid);
-        let body = self.0.with(py, |template| match template {
-            Template::Call(pending) => Err(pending.clone_ref(py)),
-            Template::Encoded(model) => Ok(
-                match tracer.map(|tracer| (tracer, tracer.decide(parent.as_ref()))) {
-                    Some((tracer, Decision::Record(context))) => {
-                        Body::Recording(model.copy_as(tracer, context, parent.as_ref()))
-                    }
-                    Some((tracer, decision)) => {
-                        tracer.count_not_sampled();
-                        match decision {
-                            Decision::Drop(context) => Body::NonRecording(context),
-                            _ => Body::NonRecording(parent.unwrap_or_default()),
-                        }
-                    }
-                    None => Body::NonRecording(parent.unwrap_or_default()),
-                },
-            ),
-        });
-        match body {
-            Some(Ok(body)) => Bound::new(py, Span::new(body)),
-            Some(Err(pending)) => pending.with_call(py, |call| call.make(py)),
-            None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID)),
-        }
-    }
-
-    /// A new span, started here.
-    fn start<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
-        let span = self.span(py)?;
-        guard(py, "starting a span", || Span::start_here(&span))?;
-        Ok(span)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.0.with_collecting(|template| match template {
-            Template::Call(pending) => pending.traverse(&visit),
-            Template::Encoded(_) => Ok(()),
-        });
-        visited.unwrap_or(Ok(()))
-    }
-}
-
-/// `@span(...)`: the function with a span around every call.
-pub(super) fn decorate<'py>(
-    span: &Bound<'py, Span>,
-    function: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = span.py();
-    let pending = match span.cast::<DeferredSpan>() {
-        Ok(deferred) => deferred
-            .get()
-            .pending
-            .with(py, |pending| {
-                pending.as_ref().map(|pending| pending.clone_ref(py))
-            })
-            .flatten(),
-        Err(_) => None,
-    };
-    let template = match pending {
-        Some(pending) => Some(Template::Call(pending)),
-        None => span
-            .get()
-            .with_recording(py, |span| {
-                span.is_created()
-                    .then(|| span.copy_as(span.tracer(), span.context().clone(), None))
-            })
-            .flatten()
-            .map(Template::Encoded),
-    };
-    let Some(template) = template else {
-        return Err(PyTypeError::new_err(
-            "a span that has started cannot decorate a function; use @span(...) directly",
-        ));
-    };
-    let template = Bound::new(py, SpanTemplate(AttachedCell::new(template)))?;
-    imports::traced_function(py)?.call1((function, template))
 }
 
 fn parse_kind(kind: &Bound<'_, PyAny>) -> PyResult<SpanKind> {

@@ -3,7 +3,8 @@
 //! For work that lives in Rust. A round trip through Tokio costs about 100 us; everyone else wants `span(...).run()`.
 //! Tokio is started by the first call, never at import.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
@@ -55,11 +56,13 @@ pub(super) fn span_future<'py>(
     )?;
     let task = imports::start_task(py)?.call1((locals.event_loop(py), awaitable, &context))?;
     // The span ends on the loop's thread, before the future that waits for it is resolved.
+    let cancelled = Arc::new(AtomicBool::new(false));
     let end_span = Bound::new(
         py,
         EndSpan {
             span: span.unbind(),
             future: AttachedCell::new(None),
+            cancelled: cancelled.clone(),
         },
     )?;
     task.call_method1(pyo3::intern!(py, "add_done_callback"), (&end_span,))?;
@@ -72,8 +75,9 @@ pub(super) fn span_future<'py>(
         let mut cancel = cancel;
         let outcome = outcome.await;
         cancel.task = None;
-        if outcome.is_err() && cancel.is_loop_closed() {
-            // Nobody waits any more, and pyo3-async-runtimes would print that it cannot say so to the loop.
+        if outcome.is_err() && (cancelled.load(Ordering::Acquire) || cancel.is_loop_closed()) {
+            // The caller knows already, or nobody waits any more; pyo3-async-runtimes would print that it cannot say so to
+            // a closed loop. It drops this future when the caller's is cancelled.
             std::future::pending::<()>().await;
         }
         outcome
@@ -120,6 +124,7 @@ struct EndSpan {
     /// The future that the caller awaits. A cancellation reaches it here, on the loop's thread: at the end of the loop the
     /// way through Tokio would come too late, and pyo3-async-runtimes would print that the loop is closed.
     future: AttachedCell<Option<Py<PyAny>>>,
+    cancelled: Arc<AtomicBool>,
 }
 
 #[pymethods]
@@ -138,6 +143,7 @@ impl EndSpan {
                 .call_method0(pyo3::intern!(py, "cancelled"))?
                 .is_truthy()?
         {
+            self.cancelled.store(true, Ordering::Release);
             future.call_method0(py, pyo3::intern!(py, "cancel"))?;
         }
         Ok(())

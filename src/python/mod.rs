@@ -1,22 +1,28 @@
 //! The PyO3 bindings: one file a Python-visible type or protocol, thin over the core.
 //!
 //! Rules of this layer: no lock is held while Python code can run; everything a user calls after set-up goes through
-//! [`errors::guard`]; classes are frozen, their state sits behind a short mutex; a finished span holds no Python object.
+//! [`errors::guard`]; classes are frozen, their state sits in an [`cell::AttachedCell`]; a finished span holds no Python object.
 
 mod asgi;
 mod cell;
 mod convert;
+mod coroutine;
 mod creation;
 mod current;
+mod deferred;
 mod errors;
 mod exception;
 mod future;
 mod imports;
 mod lifecycle;
 mod propagate;
+mod request;
+mod scope;
+mod server_span;
 mod span;
 mod span_context;
 mod task;
+mod template;
 mod testing;
 mod vectorcall;
 
@@ -26,9 +32,11 @@ use pyo3::prelude::*;
 #[pymodule(name = "_rvh_trace")]
 mod native {
     #[pymodule_export]
-    use super::asgi::{ServerInstrumentation, ServerSpan};
+    use super::asgi::ServerInstrumentation;
     #[pymodule_export]
-    use super::creation::{SpanTemplate, current_span, new_span, swap_current};
+    use super::coroutine::SpanCoroutine;
+    #[pymodule_export]
+    use super::creation::{current_span, new_span, swap_current};
     #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
@@ -38,11 +46,15 @@ mod native {
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]
+    use super::server_span::ServerSpan;
+    #[pymodule_export]
     use super::span::Span;
     #[pymodule_export]
     use super::span_context::{Context, SpanContext};
     #[pymodule_export]
-    use super::task::{SpanCoroutine, TaskFactory};
+    use super::task::TaskFactory;
+    #[pymodule_export]
+    use super::template::SpanTemplate;
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 

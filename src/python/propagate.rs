@@ -11,8 +11,9 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
+use super::convert::linked_context;
 use super::errors::guard;
-use super::span::{Span, linked_context};
+use super::span::Span;
 use super::span_context::{Context, SpanContext};
 use super::{current, lifecycle};
 use crate::context;

@@ -1,32 +1,30 @@
 //! `Span`: the object that users hold.
 //!
 //! A span is made with its name and attributes already encoded, starts when it is entered, and ends when it is left. The
-//! object holds no Python object of the user's (see [`super::creation::DeferredSpan`] for the one that must), so the
+//! object holds no Python object of the user's (see [`super::deferred::DeferredSpan`] for the one that must), so the
 //! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
 
 use super::cell::AttachedCell;
+use super::convert;
 use super::convert::{
-    ascii, borrow_attributes, for_each_item, owned_attributes, with_name, with_plain_value,
-    with_value,
+    ascii, borrow_attributes, for_each_item, linked_context, owned_attributes, with_name,
+    with_plain_value, with_value,
 };
-use super::creation::{DeferredSpan, decorate};
-use super::current::{self, Scope};
+use super::coroutine::{Ready, SpanCoroutine};
+use super::current::Scope;
 use super::errors::guard;
-use super::exception::{Ending, describe};
-use super::lifecycle;
-use super::span_context::{Context, SpanContext, python_bool};
-use super::task::{Ready, SpanCoroutine};
-use crate::clock::Start;
+use super::exception::describe;
+use super::span_context::{SpanContext, python_bool};
+use super::template::decorate;
 use crate::context;
 use crate::exception;
 use crate::span::{Span as Recording, Status};
-use crate::tracer::Decision;
 
 pub(super) enum Body {
     /// Recorded, or made to be.
@@ -37,25 +35,25 @@ pub(super) enum Body {
     Deferred,
 }
 
-struct State {
-    body: Body,
+pub(super) struct State {
+    pub(super) body: Body,
     /// The way back from its scope, while `depth` is not 0.
-    scope: Option<Scope>,
+    pub(super) scope: Option<Scope>,
     /// What was current before it, once it is abandoned.
-    way_back: Option<Py<PyAny>>,
+    pub(super) way_back: Option<Py<PyAny>>,
     /// How many scopes are open on it: more than one only when a span is entered again while it is current.
-    depth: u32,
+    pub(super) depth: u32,
 }
 
 /// A span. Made by `span`, `new_span` and `current_span`, never by calling the class.
 #[pyclass(frozen, subclass, module = "rvh_trace")]
 pub(super) struct Span {
-    state: AttachedCell<State>,
+    pub(super) state: AttachedCell<State>,
     /// Whether what is set on it will be exported. Relaxed: the cell decides, this only saves entering it.
-    recording: AtomicBool,
+    pub(super) recording: AtomicBool,
     /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
     /// still hold it mean what was current before it.
-    abandoned: AtomicBool,
+    pub(super) abandoned: AtomicBool,
 }
 
 impl Span {
@@ -157,184 +155,6 @@ impl Span {
         self.recording.load(Ordering::Relaxed)
     }
 
-    /// Starts the span, as a child of `parent`, if it has not started; whether it is current from now on.
-    #[inline]
-    fn start(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> PyResult<bool> {
-        /// What is left to do outside of the cell.
-        enum Next {
-            Nothing { enter: bool },
-            Deferred,
-            Reparent,
-        }
-        let py = slf.py();
-        let next = slf.get().state.with(py, |state| match &mut state.body {
-            Body::Recording(span) => {
-                if span.is_created() {
-                    let unchanged = match parent {
-                        Some(parent) => parent
-                            .get()
-                            .with_context(py, |parent| span.is_child_of(parent)),
-                        None => span.is_child_of(None),
-                    };
-                    if !unchanged {
-                        return Next::Reparent;
-                    }
-                    span.begin(Start::now());
-                }
-                Next::Nothing { enter: true }
-            }
-            Body::NonRecording(_) => Next::Nothing { enter: true },
-            Body::Deferred => Next::Deferred,
-        });
-        match next.unwrap_or(Next::Nothing { enter: false }) {
-            Next::Nothing { enter } => Ok(enter),
-            Next::Deferred => DeferredSpan::start(slf, parent),
-            Next::Reparent => Ok(Self::reparent(slf, parent)),
-        }
-    }
-
-    /// Starts a span that was made under another parent than the one it is entered under.
-    #[cold]
-    fn reparent(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> bool {
-        let py = slf.py();
-        let context = parent.map(|parent| parent.get().clone_context(py));
-        let Some(tracer) = lifecycle::tracer() else {
-            return false;
-        };
-        match tracer.decide(context.as_ref()) {
-            Decision::Record(own) => {
-                slf.get().with_recording(py, |span| {
-                    span.reparent(own, context.as_ref().filter(|context| context.is_valid()));
-                    span.begin(Start::now());
-                });
-                true
-            }
-            Decision::Drop(own) => {
-                tracer.count_not_sampled();
-                slf.get().become_body(py, Body::NonRecording(own));
-                true
-            }
-            Decision::Inherit => {
-                tracer.count_not_sampled();
-                slf.get()
-                    .become_body(py, Body::NonRecording(context.unwrap_or_default()));
-                false
-            }
-        }
-    }
-
-    /// Starts the span here without making it current.
-    pub(super) fn start_here(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let parent = current::span(slf.py())?;
-        Self::start(slf, parent.as_ref()).map(drop)
-    }
-
-    /// Starts the span if need be and makes it current. Never fails.
-    #[inline]
-    pub(super) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
-        guard(slf.py(), "starting a span", || {
-            let py = slf.py();
-            let parent = current::span(py)?;
-            let again = slf.get().state.with(py, |state| {
-                let again = state.depth > 0;
-                state.depth += u32::from(again);
-                again
-            });
-            if again.unwrap_or(true) {
-                return Ok(());
-            }
-            let started = Self::start(slf, parent.as_ref());
-            if *started.as_ref().unwrap_or(&true) {
-                let scope = Scope::enter(slf, parent)?;
-                slf.get().state.with(py, |state| {
-                    state.depth = 1;
-                    state.scope = Some(scope);
-                });
-            }
-            started.map(drop)
-        })
-        .map(drop)
-    }
-
-    /// Leaves the scope: what was current before is current again. Whether no scope is open on it any more.
-    #[inline]
-    pub(super) fn leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let py = slf.py();
-        let left = slf.get().state.with(py, |state| {
-            let depth = state.depth;
-            state.depth = depth.saturating_sub(1);
-            (depth, if depth == 1 { state.scope.take() } else { None })
-        });
-        match left {
-            Some((1, Some(scope))) => {
-                if let Err(way_back) = scope.leave(slf)? {
-                    slf.get().state.with(py, |state| state.way_back = way_back);
-                    slf.get().abandoned.store(true, Ordering::Relaxed);
-                }
-                Ok(true)
-            }
-            // Never entered, or without an identity of its own to make current.
-            Some((0, _)) => Ok(true),
-            _ => Ok(false),
-        }
-    }
-
-    /// Whether contexts that hold this span mean [`Self::way_back`] instead.
-    #[inline]
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
-    }
-
-    /// What was current before an abandoned span.
-    #[cold]
-    pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, Self>> {
-        let py = slf.py();
-        let way_back = slf.get().state.with(py, |state| {
-            state
-                .way_back
-                .as_ref()
-                .map(|way_back| way_back.bind(py).clone())
-        });
-        way_back.flatten()?.cast_into().ok()
-    }
-
-    /// Leaves the scope and, with the outermost one, ends the span with what was raised.
-    #[inline]
-    pub(super) fn exit(
-        slf: &Bound<'_, Self>,
-        raised: Option<&Bound<'_, PyBaseException>>,
-    ) -> PyResult<()> {
-        guard(slf.py(), "ending a span", || {
-            let py = slf.py();
-            if !Self::leave(slf)? || !slf.get().is_live() {
-                return Ok(());
-            }
-            let ending = raised.map_or(Ok(Ending::Returned), |raised| Ending::of(Some(raised)));
-            slf.get().with_recording(py, |span| {
-                if let Ok(ending) = &ending {
-                    ending.write(span);
-                }
-                span.end();
-            });
-            slf.get().recording.store(false, Ordering::Relaxed);
-            ending.map(drop)
-        })
-        .map(drop)
-    }
-
-    /// Ends the span with what was raised, from outside the context it was entered in.
-    pub(super) fn finish_detached(
-        slf: &Bound<'_, Self>,
-        raised: Option<&Bound<'_, PyBaseException>>,
-    ) -> PyResult<()> {
-        let scope = slf.get().state.with(slf.py(), |state| {
-            state.depth = 0;
-            state.scope.take()
-        });
-        drop(scope);
-        Self::exit(slf, raised)
-    }
-
     /// Sets an attribute. Never fails.
     #[inline]
     pub(super) fn put_attribute(
@@ -370,30 +190,6 @@ impl Span {
         self.with_recording(py, Recording::end);
         self.recording.store(false, Ordering::Relaxed);
     }
-}
-
-/// The identity of a `SpanContext`, `Span` or `Context`.
-pub(super) fn linked_context(link: &Bound<'_, PyAny>) -> PyResult<context::SpanContext> {
-    if let Ok(context) = link.cast::<SpanContext>() {
-        return Ok(context.get().inner.clone());
-    }
-    if let Ok(span) = link.cast::<Span>() {
-        return Ok(span.get().clone_context(span.py()));
-    }
-    if let Ok(context) = link.cast::<Context>() {
-        return Ok(context.get().inner.span.clone());
-    }
-    Err(PyTypeError::new_err(format!(
-        "expected a SpanContext, Span or Context, got {}",
-        link.get_type().name()?
-    )))
-}
-
-/// A time that a caller gives, in nanoseconds since the Unix epoch.
-pub(super) fn unix_ns(time: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
-    time.filter(|time| !time.is_none())
-        .map(PyAnyMethods::extract)
-        .transpose()
 }
 
 // `__enter__`, `__exit__` and `set_attribute` are in `super::vectorcall`.
@@ -466,7 +262,7 @@ impl Span {
         }
         let py = name.py();
         let unix_ns = guard(py, "reading the time of an event", || {
-            self::unix_ns(unix_ns)
+            convert::unix_ns(unix_ns)
         })?
         .flatten();
         guard(py, "adding an event", || {
@@ -569,8 +365,10 @@ impl Span {
     /// Ends the span; later calls do nothing. Its scope, if it has one, stays open.
     #[pyo3(signature = (end_unix_ns=None))]
     fn end(&self, py: Python<'_>, end_unix_ns: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let end_unix_ns =
-            guard(py, "reading the end of a span", || unix_ns(end_unix_ns))?.flatten();
+        let end_unix_ns = guard(py, "reading the end of a span", || {
+            convert::unix_ns(end_unix_ns)
+        })?
+        .flatten();
         if let Some(end_unix_ns) = end_unix_ns {
             self.with_recording(py, |span| span.end_at(end_unix_ns));
         }

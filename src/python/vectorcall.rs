@@ -13,8 +13,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::asgi::ServerSpan;
 use super::creation;
+use super::server_span::ServerSpan;
 use super::span::Span;
 use super::task::TaskFactory;
 

@@ -146,9 +146,11 @@ def test_forking_while_other_threads_trace_never_deadlocks(receiver: Receiver) -
         stop = threading.Event()
 
         def work():
-            while not stop.is_set():
-                with rvh_trace.span("thread", {"key": "value"}):
-                    pass
+            # Bursts, so that the receiver keeps up and the queue is never full.
+            while not stop.wait(0.001):
+                for _ in range(20):
+                    with rvh_trace.span("thread", {"key": "value"}):
+                        pass
 
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:

@@ -1,0 +1,149 @@
+//! `DeferredSpan`: a span that keeps what `span(...)` was called with.
+//!
+//! Made when a span is not recorded where it is made: tracing is not set up yet, or the parent is not sampled. It may still
+//! be entered elsewhere or turn out to be a decorator. Unlike other spans it holds objects of the user's, so the collector
+//! tracks it.
+
+use pyo3::PyTraverseError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::cell::AttachedCell;
+use super::creation::{Call, Extra, with_span_name};
+use super::errors::guard;
+use super::lifecycle;
+use super::span::{Body, Span};
+use crate::span::SpanKind;
+use crate::tracer::Started;
+
+/// What `span(...)` was called with, kept.
+pub(super) struct Pending {
+    pub(super) name: Py<PyAny>,
+    pub(super) attributes: Option<Py<PyAny>>,
+    pub(super) extra: Option<Py<PyDict>>,
+    pub(super) links: Option<Py<PyAny>>,
+    pub(super) kind: SpanKind,
+}
+
+impl Pending {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            name: self.name.clone_ref(py),
+            attributes: self
+                .attributes
+                .as_ref()
+                .map(|attributes| attributes.clone_ref(py)),
+            extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
+            links: self.links.as_ref().map(|links| links.clone_ref(py)),
+            kind: self.kind,
+        }
+    }
+
+    pub(super) fn with_call<'py, R>(
+        &self,
+        py: Python<'py>,
+        then: impl FnOnce(&Call<'_, 'py>) -> R,
+    ) -> R {
+        then(&Call {
+            name: self.name.bind(py),
+            attributes: self
+                .attributes
+                .as_ref()
+                .map(|attributes| attributes.bind(py)),
+            links: self.links.as_ref().map(|links| links.bind(py)),
+            kind: self.kind,
+            extra: self
+                .extra
+                .as_ref()
+                .map_or(Extra::None, |extra| Extra::Dict(extra.bind(py))),
+        })
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.name)?;
+        visit.call(self.attributes.as_ref())?;
+        visit.call(self.extra.as_ref())?;
+        visit.call(self.links.as_ref())
+    }
+}
+
+/// A span whose call is kept. To users it is a `Span`.
+#[pyclass(frozen, extends = Span, name = "Span", module = "rvh_trace")]
+pub(super) struct DeferredSpan {
+    pub(super) pending: AttachedCell<Option<Pending>>,
+}
+
+impl DeferredSpan {
+    pub(super) fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
+        let deferred = Self {
+            pending: AttachedCell::new(Some(pending)),
+        };
+        let made = Bound::new(
+            py,
+            PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred),
+        )?;
+        Ok(made.into_super())
+    }
+
+    /// Starts a deferred span as a child of `parent`; whether it has an identity of its own.
+    pub(super) fn start(
+        span: &Bound<'_, Span>,
+        parent: Option<&Bound<'_, Span>>,
+    ) -> PyResult<bool> {
+        let py = span.py();
+        let Ok(deferred) = span.cast::<Self>() else {
+            return Ok(false);
+        };
+        let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else {
+            return Ok(false);
+        };
+        let parent = parent.map(|parent| parent.get().clone_context(py));
+        let started = match lifecycle::tracer() {
+            Some(tracer) => {
+                let started = with_span_name(pending.name.bind(py), |name| {
+                    tracer.start(parent.as_ref(), pending.kind, name)
+                })?;
+                if !matches!(started, Started::Recording(_)) {
+                    tracer.count_not_sampled();
+                }
+                started
+            }
+            None => Started::Parent,
+        };
+        match started {
+            Started::Recording(mut recording) => {
+                let filled = pending.with_call(py, |call| call.fill(&mut recording));
+                span.get().become_body(py, Body::Recording(recording));
+                guard(py, "reading a span's attributes", || filled)?;
+                Ok(true)
+            }
+            Started::NonRecording(context) => {
+                span.get().become_body(py, Body::NonRecording(context));
+                Ok(true)
+            }
+            Started::Parent => {
+                span.get()
+                    .become_body(py, Body::NonRecording(parent.unwrap_or_default()));
+                Ok(false)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl DeferredSpan {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let visited = self.pending.with_collecting(|pending| {
+            pending
+                .as_ref()
+                .map_or(Ok(()), |pending| pending.traverse(&visit))
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let pending = self.pending.with_collecting(Option::take);
+        drop(pending);
+    }
+}

@@ -1,0 +1,195 @@
+//! A span's scope: starting it, making it current, and the way back, wherever and however the scope is left.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+
+use super::current::{self, Scope};
+use super::deferred::DeferredSpan;
+use super::errors::guard;
+use super::exception::Ending;
+use super::lifecycle;
+use super::span::{Body, Span};
+use crate::clock::Start;
+use crate::tracer::Decision;
+
+impl Span {
+    /// Starts the span, as a child of `parent`, if it has not started; whether it is current from now on.
+    #[inline]
+    fn start(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> PyResult<bool> {
+        /// What is left to do outside of the cell.
+        enum Next {
+            Nothing { enter: bool },
+            Deferred,
+            Reparent,
+        }
+        let py = slf.py();
+        let next = slf.get().state.with(py, |state| match &mut state.body {
+            Body::Recording(span) => {
+                if span.is_created() {
+                    let unchanged = match parent {
+                        Some(parent) => parent
+                            .get()
+                            .with_context(py, |parent| span.is_child_of(parent)),
+                        None => span.is_child_of(None),
+                    };
+                    if !unchanged {
+                        return Next::Reparent;
+                    }
+                    span.begin(Start::now());
+                }
+                Next::Nothing { enter: true }
+            }
+            Body::NonRecording(_) => Next::Nothing { enter: true },
+            Body::Deferred => Next::Deferred,
+        });
+        match next.unwrap_or(Next::Nothing { enter: false }) {
+            Next::Nothing { enter } => Ok(enter),
+            Next::Deferred => DeferredSpan::start(slf, parent),
+            Next::Reparent => Ok(Self::reparent(slf, parent)),
+        }
+    }
+
+    /// Starts a span that was made under another parent than the one it is entered under.
+    #[cold]
+    fn reparent(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> bool {
+        let py = slf.py();
+        let context = parent.map(|parent| parent.get().clone_context(py));
+        let Some(tracer) = lifecycle::tracer() else {
+            return false;
+        };
+        match tracer.decide(context.as_ref()) {
+            Decision::Record(own) => {
+                slf.get().with_recording(py, |span| {
+                    span.reparent(own, context.as_ref().filter(|context| context.is_valid()));
+                    span.begin(Start::now());
+                });
+                true
+            }
+            Decision::Drop(own) => {
+                tracer.count_not_sampled();
+                slf.get().become_body(py, Body::NonRecording(own));
+                true
+            }
+            Decision::Inherit => {
+                tracer.count_not_sampled();
+                slf.get()
+                    .become_body(py, Body::NonRecording(context.unwrap_or_default()));
+                false
+            }
+        }
+    }
+
+    /// Starts the span here without making it current.
+    pub(super) fn start_here(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let parent = current::span(slf.py())?;
+        Self::start(slf, parent.as_ref()).map(drop)
+    }
+
+    /// Starts the span if need be and makes it current. Never fails.
+    #[inline]
+    pub(super) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
+        guard(slf.py(), "starting a span", || {
+            let py = slf.py();
+            let parent = current::span(py)?;
+            let again = slf.get().state.with(py, |state| {
+                let again = state.depth > 0;
+                state.depth += u32::from(again);
+                again
+            });
+            if again.unwrap_or(true) {
+                return Ok(());
+            }
+            let started = Self::start(slf, parent.as_ref());
+            if *started.as_ref().unwrap_or(&true) {
+                let scope = Scope::enter(slf, parent)?;
+                slf.get().state.with(py, |state| {
+                    state.depth = 1;
+                    state.scope = Some(scope);
+                });
+            }
+            started.map(drop)
+        })
+        .map(drop)
+    }
+
+    /// Leaves the scope: what was current before is current again. Whether no scope is open on it any more.
+    #[inline]
+    pub(super) fn leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let left = slf.get().state.with(py, |state| {
+            let depth = state.depth;
+            state.depth = depth.saturating_sub(1);
+            (depth, if depth == 1 { state.scope.take() } else { None })
+        });
+        match left {
+            Some((1, Some(scope))) => {
+                if let Err(way_back) = scope.leave(slf)? {
+                    slf.get().state.with(py, |state| state.way_back = way_back);
+                    slf.get().abandoned.store(true, Ordering::Relaxed);
+                }
+                Ok(true)
+            }
+            // Never entered, or without an identity of its own to make current.
+            Some((0, _)) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether contexts that hold this span mean [`Self::way_back`] instead.
+    #[inline]
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// What was current before an abandoned span.
+    #[cold]
+    pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, Self>> {
+        let py = slf.py();
+        let way_back = slf.get().state.with(py, |state| {
+            state
+                .way_back
+                .as_ref()
+                .map(|way_back| way_back.bind(py).clone())
+        });
+        way_back.flatten()?.cast_into().ok()
+    }
+
+    /// Leaves the scope and, with the outermost one, ends the span with what was raised.
+    #[inline]
+    pub(super) fn exit(
+        slf: &Bound<'_, Self>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
+        guard(slf.py(), "ending a span", || {
+            let py = slf.py();
+            if !Self::leave(slf)? || !slf.get().is_live() {
+                return Ok(());
+            }
+            let ending = raised.map_or(Ok(Ending::Returned), |raised| Ending::of(Some(raised)));
+            slf.get().with_recording(py, |span| {
+                if let Ok(ending) = &ending {
+                    ending.write(span);
+                }
+                span.end();
+            });
+            slf.get().recording.store(false, Ordering::Relaxed);
+            ending.map(drop)
+        })
+        .map(drop)
+    }
+
+    /// Ends the span with what was raised, from outside the context it was entered in.
+    pub(super) fn finish_detached(
+        slf: &Bound<'_, Self>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
+        let scope = slf.get().state.with(slf.py(), |state| {
+            state.depth = 0;
+            state.scope.take()
+        });
+        drop(scope);
+        Self::exit(slf, raised)
+    }
+}
