@@ -460,7 +460,7 @@ class ServerSpan(Span):
 class ServerInstrumentation:
     def __new__(cls) -> Self: ...
     def start(
-        self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]]
+        self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]], /
     ) -> ServerSpan | None: ...
 
 @final

@@ -6,6 +6,9 @@ from rvh_trace._rvh_trace import ServerInstrumentation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rvh_trace._rvh_trace import ServerSpan
     from rvh_trace._types import ASGIApp, Receive, Scope, Send
 
 
@@ -34,8 +37,8 @@ class RvhTraceMiddleware:
     __slots__ = ("_start", "app")
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self._start = ServerInstrumentation().start
+        self.app: ASGIApp = app
+        self._start: Callable[[Scope, Send], ServerSpan | None] = ServerInstrumentation().start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         span = self._start(scope, send)

@@ -1,6 +1,7 @@
 """`init_tracing`: what bad arguments and variables get, and what nothing configured means."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,3 +309,33 @@ class TestErrors:
         assert issubclass(rvh_trace.ExportError, rvh_trace.RvhTraceError)
         assert issubclass(rvh_trace.ExportTimeout, rvh_trace.RvhTraceError)
         assert issubclass(rvh_trace.ExportTimeout, TimeoutError)
+
+
+def test_a_certificate_file_that_is_none_is_an_error_as_an_argument_and_a_warning_as_a_variable(tmp_path: Path) -> None:
+    wrong = tmp_path / "ca.pem"
+    wrong.write_text("no certificate")
+    finished = run_script(
+        f"""
+        import rvh_trace
+        try:
+            rvh_trace.init_tracing("shop", endpoint="https://localhost:4318", certificate={str(wrong)!r})
+        except rvh_trace.ConfigurationError as error:
+            assert str(error).startswith("certificate: "), error
+        else:
+            raise AssertionError("no error")
+        """
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    finished = run_script(
+        """
+        import rvh_trace
+        rvh_trace.init_tracing("shop")
+        with rvh_trace.span("op"):
+            print("application")
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://localhost:4318",
+        OTEL_EXPORTER_OTLP_CERTIFICATE=str(wrong),
+    )
+    assert (finished.returncode, finished.stdout) == (0, "application\n"), finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+    assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in finished.stderr

@@ -245,3 +245,16 @@ def test_decorating_before_tracing_is_set_up_is_no_loss() -> None:
         assert len(spans) == 1
     work()
     assert len(spans) == 1
+
+
+@pytest.mark.parametrize("decorator", [trace, span("Shop.price"), span("Shop.price", {"item": 7})])
+def test_a_function_that_was_decorated_under_another_tracer_traces_to_the_present_one(
+    spans: InMemoryExporter, decorator: Callable[..., Any]
+) -> None:
+    with InMemoryExporter() as before:
+        decorators = [decorator, span("made under the other")]
+        functions = [each(lambda: None) for each in decorators]
+    for function in functions:
+        function()
+    assert len(spans) == 2
+    assert list(before) == []
