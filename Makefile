@@ -33,11 +33,13 @@ test-python: $(BUILT) $(VENV)/.group-test
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine
 	@for version in 3.11 3.12 3.13 3.14; do \
-		python=$$(command -v "python$$version" || ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python 2>/dev/null | tail -n 1) || true; \
-		if [ -n "$$python" ] && "$$python" -c 'import ensurepip' 2>/dev/null; then \
-			echo "== $$("$$python" --version): $$python"; \
-			$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version; \
-		fi; \
+		for python in "$$(command -v "python$$version")" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+			if "$$python" -c 'import ensurepip' 2>/dev/null; then \
+				echo "== $$("$$python" --version): $$python"; \
+				$(MAKE) --no-print-directory test-python PYTHON="$$python" VENV=.venv-$$version; \
+				break; \
+			fi; \
+		done; \
 	done
 
 lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest

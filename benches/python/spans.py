@@ -3,7 +3,7 @@
 The loop itself (about 10 ns an operation) is part of both sides and is not subtracted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from itertools import repeat
 from time import perf_counter_ns
@@ -16,9 +16,18 @@ SpanFactory = Callable[..., AbstractContextManager[Any]]
 
 
 class NoopSpan:
-    """The least a context manager written in Python can do."""
+    """The least that a context manager written in Python, called like `span`, can do."""
 
-    def __init__(self, name: str, attributes: dict[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        attributes: dict[str, object] | None = None,
+        /,
+        *,
+        kind: str | None = None,
+        links: Iterable[object] | None = None,
+        **attrs: object,
+    ) -> None:
         pass
 
     def __enter__(self) -> "NoopSpan":

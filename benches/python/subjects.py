@@ -73,7 +73,7 @@ ON_3_11 = sys.version_info[:2] == (3, 11)
 SUBJECTS = (
     Subject(
         "span",
-        'with span("op"): pass; baseline: a pure-Python no-op context manager',
+        'with span("op"): pass; baseline: a pure-Python no-op with the same signature',
         "ratio",
         _three("span", Target(1.5, "<= 1.50x")),
     ),
@@ -154,7 +154,7 @@ SUBJECTS = (
     ),
     Subject(
         "always-off",
-        "root spans, sampler always_off; baseline: a pure-Python no-op context manager",
+        "root spans, sampler always_off; baseline: a pure-Python no-op with the same signature",
         "ratio",
         (
             Entry('rvh_trace, with span("op"): pass', "rvh_trace-always_off", "span"),

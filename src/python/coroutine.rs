@@ -258,6 +258,16 @@ fn throw<'py>(inner: &Bound<'py, PyAny>, arguments: &Bound<'py, PyTuple>) -> Ste
     }
 }
 
+impl Drop for SpanCoroutine {
+    /// A task that was destroyed while it was pending ends its span here. Its scope must go: the token in it holds the task's
+    /// context, which holds the span, and no collector looks into a span.
+    fn drop(&mut self) {
+        if *self.phase.get_mut() != DONE {
+            let _ = Python::try_attach(|py| Span::finish_detached(self.span.bind(py), None));
+        }
+    }
+}
+
 #[pymethods]
 impl SpanCoroutine {
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

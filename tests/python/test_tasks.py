@@ -576,3 +576,36 @@ def open_null() -> Any:
     import io
 
     return io.StringIO()
+
+
+def test_a_task_that_is_destroyed_while_pending_ends_its_span_and_frees_its_context() -> None:
+    run_quietly(
+        """
+        import asyncio, contextvars, gc, weakref
+        from rvh_trace import install_task_factory, span
+        from rvh_trace.testing import InMemoryExporter
+
+        class Held:
+            pass
+
+        variable = contextvars.ContextVar("variable")
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+
+        async def main():
+            install_task_factory()
+            with span("outer"):
+                variable.set(held := Held())
+                task = asyncio.create_task(asyncio.Event().wait())
+                await asyncio.sleep(0)
+            return weakref.ref(held)
+
+        with InMemoryExporter() as spans:
+            held = contextvars.Context().run(loop.run_until_complete, main())
+            loop.close()
+            gc.collect()
+            assert held() is None
+            assert sorted(one.name for one in spans) == ["Event.wait", "outer"]
+        """,
+        options=(),
+    )
