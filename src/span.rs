@@ -167,6 +167,12 @@ impl Span {
         self.start
     }
 
+    /// How many attributes it has.
+    #[inline]
+    pub fn attribute_count(&self) -> u32 {
+        self.attributes
+    }
+
     /// The tracer that started it.
     pub fn tracer(&self) -> &'static Tracer {
         self.tracer

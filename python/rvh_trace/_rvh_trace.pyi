@@ -453,7 +453,8 @@ class TaskFactory:
 
 @final
 class ServerSpan(Span):
-    def send(self, message: MutableMapping[str, Any], /) -> Awaitable[None]: ...
+    @property
+    def send(self) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]: ...
     def finish(self, error: BaseException | None = None, /) -> None: ...
 
 @final

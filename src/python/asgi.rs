@@ -89,14 +89,16 @@ fn start<'py>(
         (Decision::Record(context), Some(tracer)) => {
             response.method = Method::read(scope, tracer)?;
             let parent = Some(&parent).filter(|parent| parent.is_valid());
-            let name = response.method.with_name(py, str::to_owned);
-            let mut span = Recording::new(tracer, context, parent, SpanKind::Server, &name);
+            let mut span = response.method.with_name(py, |name| {
+                Recording::new(tracer, context, parent, SpanKind::Server, name)
+            });
             span.begin(Start::now());
             // An attribute that cannot be read does not cost the span.
             guard(py, "reading the request", || {
                 set_request_attributes(&mut span, scope, &headers, &response.method)
             })?;
             response.scope = Some(scope.clone().unbind());
+            response.request_attributes = span.attribute_count();
             Body::Recording(span)
         }
         (decision, tracer) => {

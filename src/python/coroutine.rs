@@ -73,12 +73,14 @@ const STARTED: u8 = 1;
 const DONE: u8 = 2;
 
 /// A coroutine that runs inside a span.
-#[pyclass(frozen, weakref, module = "rvh_trace")]
+#[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct SpanCoroutine {
     /// The awaitable, until the first step; then what is stepped. `None` only after the collector has cleared it.
     inner: AttachedCell<Option<Py<PyAny>>>,
     span: Py<Span>,
     phase: AtomicU8,
+    /// Whether the context ends with the coroutine, as a task's does: then there is nothing to restore.
+    owns_context: bool,
     /// What is current inside, between the steps, when other tasks may run in the same `contextvars.Context`: then inside
     /// and outside take turns, as with a generator.
     inside: Option<AttachedCell<Option<Py<PyAny>>>>,
@@ -98,8 +100,14 @@ enum Stepped<'py> {
 }
 
 impl SpanCoroutine {
-    pub(super) fn new(inner: Py<PyAny>, span: Py<Span>, inside: Option<Py<PyAny>>) -> Self {
+    pub(super) fn new(
+        inner: Py<PyAny>,
+        span: Py<Span>,
+        inside: Option<Py<PyAny>>,
+        owns_context: bool,
+    ) -> Self {
         Self {
+            owns_context,
             inner: AttachedCell::new(Some(inner)),
             span,
             phase: AtomicU8::new(NEW),
@@ -121,7 +129,7 @@ impl SpanCoroutine {
         }
         Bound::new(
             py,
-            Self::new(awaitable.clone().unbind(), span.unbind(), None),
+            Self::new(awaitable.clone().unbind(), span.unbind(), None, false),
         )
     }
 
@@ -203,16 +211,29 @@ impl SpanCoroutine {
         match ended {
             Stepped::Raised(error) => {
                 if first {
-                    Span::exit(span, Some(error.value(py)))?;
+                    self.exit(span, Some(error.value(py)))?;
                 }
                 Err(error)
             }
             Stepped::Yielded(value) | Stepped::Returned(value) => {
                 if first {
-                    Span::exit(span, None)?;
+                    self.exit(span, None)?;
                 }
                 returned(&value)
             }
+        }
+    }
+
+    #[inline]
+    fn exit(
+        &self,
+        span: &Bound<'_, Span>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
+        if self.owns_context {
+            Span::finish_detached(span, raised)
+        } else {
+            Span::exit(span, raised)
         }
     }
 }

@@ -4,6 +4,7 @@
 //! cannot be decided then (tracing is not set up yet, the parent is not sampled) is a [`DeferredSpan`]: it keeps what
 //! `span(...)` was called with, because it may still be entered elsewhere or turn out to be a decorator.
 
+use pyo3::PyClass;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -148,42 +149,65 @@ impl<'py> Call<'_, 'py> {
     }
 }
 
+/// The last two objects of a class, to be used again when everybody has let go of them.
+///
+/// The next `with span(...)` after one has ended is the common case, and making and freeing an object is a sixth of its
+/// cost. Two, because in `with span(...) as name` the name holds the last one until the next is entered. CPython's `zip`
+/// reuses its result tuple in the same way. Not without a GIL: there a count of one proves nothing.
+pub(super) struct LastTwo<T>(AttachedCell<[Option<Py<T>>; 2]>);
+
+impl<T: PyClass> LastTwo<T> {
+    pub(super) const fn new() -> Self {
+        Self(AttachedCell::new([None, None]))
+    }
+
+    /// One that nobody else holds.
+    #[inline]
+    pub(super) fn unused<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
+        let unused = self.0.with(py, |last| {
+            last.iter()
+                .flatten()
+                .find(|last| is_unused(last))
+                .map(|last| last.bind(py).clone())
+        });
+        unused.flatten()
+    }
+
+    /// Remembers a new one and forgets the older of the two.
+    pub(super) fn keep(&self, object: &Bound<'_, T>) {
+        if cfg!(Py_GIL_DISABLED) {
+            return;
+        }
+        let py = object.py();
+        let oldest = self.0.with(py, |last| {
+            last.swap(0, 1);
+            last[0].replace(object.clone().unbind())
+        });
+        drop(oldest.flatten().map(|oldest| oldest.into_bound(py)));
+    }
+}
+
 /// Whether the one reference to `object` is ours.
 #[inline]
 #[expect(unsafe_code, reason = "the reference count has no safe binding")]
-fn is_unused(object: &Py<Span>) -> bool {
+fn is_unused<T>(object: &Py<T>) -> bool {
     // SAFETY: a valid object; only called while attached.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
-/// The object for a span: one of the last two again, if everybody has let go of it. Two, because in
-/// `with span(...) as name` the name holds the last one until the next is entered.
-///
-/// The next `with span(...)` after one has ended is the common case, and making and freeing an object is a sixth of its
-/// cost. CPython's `zip` reuses its result tuple in the same way. Not without a GIL: there a count of one proves nothing.
+/// The object for a span.
 #[inline]
 fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
-    static LAST: AttachedCell<[Option<Py<Span>>; 2]> = AttachedCell::new([None, None]);
-    if cfg!(not(Py_GIL_DISABLED)) {
-        let unused = LAST.with(py, |last| {
-            last.iter()
-                .flatten()
-                .find(|last| is_unused(last))
-                .map(|last| last.clone_ref(py))
-        });
-        if let Some(span) = unused.flatten() {
-            span.get().reuse(py, body);
-            return Ok(span.into_bound(py));
-        }
+    static LAST: LastTwo<Span> = LastTwo::new();
+    if let Some(unused) = LAST.unused(py) {
+        unused.get().reuse(py, body);
+        return Ok(unused);
     }
     let span = Bound::new(py, Span::new(body))?;
-    if cfg!(not(Py_GIL_DISABLED)) {
-        let oldest = LAST.with(py, |last| {
-            last.swap(0, 1);
-            last[0].replace(span.clone().unbind())
-        });
-        drop(oldest.flatten().map(|oldest| oldest.into_bound(py)));
-    }
+    LAST.keep(&span);
     Ok(span)
 }
 

@@ -146,50 +146,43 @@ pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     Ok(current)
 }
 
-/// The way back from a scope.
-pub(super) struct Scope {
-    token: Py<PyAny>,
-    previous: Option<Py<PyAny>>,
-}
+/// The way back from a scope: the token that setting the variable gave, which holds what was there before.
+pub(super) struct Scope(Py<PyAny>);
 
 impl Scope {
-    /// Makes `span` current where `previous` was.
+    /// Makes `span` current.
     #[inline]
-    pub(super) fn enter(
-        span: &Bound<'_, Span>,
-        previous: Option<Bound<'_, Span>>,
-    ) -> PyResult<Self> {
-        Ok(Self {
-            token: SPAN.set(span.as_any())?.unbind(),
-            previous: previous.map(|previous| previous.into_any().unbind()),
-        })
+    pub(super) fn enter(span: &Bound<'_, Span>) -> PyResult<Self> {
+        SPAN.set(span.as_any()).map(|token| Self(token.unbind()))
     }
 
     /// Gives up the way back.
     pub(super) fn forget(self, py: Python<'_>) {
-        drop((
-            self.token.into_bound(py),
-            self.previous.map(|previous| previous.into_bound(py)),
-        ));
+        drop(self.0.into_bound(py));
     }
 
     /// Makes what was current before `span` current again, if `span` is current here; else it gives back what that was.
     #[inline]
     pub(super) fn leave(self, span: &Bound<'_, Span>) -> PyResult<Result<(), Option<Py<PyAny>>>> {
         let py = span.py();
-        // Bound, so that they are let go of here and now, also where PyO3 does not know that we are attached.
-        let (token, previous) = (
-            self.token.into_bound(py),
-            self.previous.map(|previous| previous.into_bound(py)),
-        );
+        // Bound, so that it is let go of here and now, also where PyO3 does not know that we are attached.
+        let token = self.0.into_bound(py);
         if !SPAN.get(py)?.is_some_and(|current| current.is(span)) {
-            return Ok(Err(previous.map(Bound::unbind)));
+            return Ok(Err(Self::previous(&token)?.map(Bound::unbind)));
         }
         // With the token no second one is made; in a copy of the context it does not work, and the value is set.
         if !SPAN.reset(&token)? {
-            SPAN.restore(span.as_any(), previous.as_ref())?;
+            SPAN.restore(span.as_any(), Self::previous(&token)?.as_ref())?;
         }
         Ok(Ok(()))
+    }
+
+    /// What the variable held before; `None` if that was nothing.
+    #[cold]
+    fn previous<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let previous = token.getattr(pyo3::intern!(token.py(), "old_value"))?;
+        // `Token.MISSING` is no span, and neither is the `None` that stands for nothing.
+        Ok(previous.is_instance_of::<Span>().then_some(previous))
     }
 }
 

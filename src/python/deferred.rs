@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::cell::AttachedCell;
-use super::creation::{Call, Extra, with_span_name};
+use super::creation::{Call, Extra, LastTwo, with_span_name};
 use super::errors::guard;
 use super::lifecycle;
 use super::span::{Body, Span};
@@ -60,6 +60,16 @@ impl Pending {
         })
     }
 
+    /// Lets go of it here and now, also where PyO3 does not know that we are attached.
+    fn forget(self, py: Python<'_>) {
+        drop((
+            self.name.into_bound(py),
+            self.attributes.map(|attributes| attributes.into_bound(py)),
+            self.extra.map(|extra| extra.into_bound(py)),
+            self.links.map(|links| links.into_bound(py)),
+        ));
+    }
+
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.name)?;
         visit.call(self.attributes.as_ref())?;
@@ -75,14 +85,23 @@ pub(super) struct DeferredSpan {
 }
 
 impl DeferredSpan {
+    /// The object for a deferred span: one of the last two again, as for any span.
     pub(super) fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
+        static LAST: LastTwo<DeferredSpan> = LastTwo::new();
+        if let Some(unused) = LAST.unused(py) {
+            unused.as_super().get().reuse(py, Body::Deferred);
+            let old = unused.get().pending.with(py, |slot| slot.replace(pending));
+            if let Some(old) = old.flatten() {
+                old.forget(py);
+            }
+            return Ok(unused.into_super());
+        }
         let deferred = Self {
             pending: AttachedCell::new(Some(pending)),
         };
-        let made = Bound::new(
-            py,
-            PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred),
-        )?;
+        let made = PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred);
+        let made = Bound::new(py, made)?;
+        LAST.keep(&made);
         Ok(made.into_super())
     }
 
@@ -98,6 +117,17 @@ impl DeferredSpan {
         let Some(pending) = deferred.get().pending.with(py, Option::take).flatten() else {
             return Ok(false);
         };
+        let started = Self::start_pending(span, parent, &pending);
+        pending.forget(py);
+        started
+    }
+
+    fn start_pending(
+        span: &Bound<'_, Span>,
+        parent: Option<&Bound<'_, Span>>,
+        pending: &Pending,
+    ) -> PyResult<bool> {
+        let py = span.py();
         let parent = parent.map(|parent| parent.get().clone_context(py));
         let started = match lifecycle::tracer() {
             Some(tracer) => {

@@ -132,7 +132,12 @@ fn with_scope_address(
     let Some(pair) = scope.get_item(key)? else {
         return Ok(());
     };
-    let (Ok(address), Ok(port)) = (pair.get_item(0), pair.get_item(1)) else {
+    // Servers give a tuple or, after JSON, a list.
+    let items = match pair.cast_exact::<PyTuple>() {
+        Ok(pair) => pair.get_item(0).ok().zip(pair.get_item(1).ok()),
+        Err(_) => pair.get_item(0).ok().zip(pair.get_item(1).ok()),
+    };
+    let Some((address, port)) = items else {
         return Ok(());
     };
     if let Ok(address) = address.cast::<PyString>() {

@@ -15,7 +15,7 @@ use crate::clock::Start;
 use crate::tracer::Decision;
 
 impl Span {
-    /// Starts the span, as a child of `parent`, if it has not started; whether it is current from now on.
+    /// Starts the span, as a child of `parent`, if it has not started; whether it is to be made current.
     #[inline]
     fn start(slf: &Bound<'_, Self>, parent: Option<&Bound<'_, Self>>) -> PyResult<bool> {
         /// What is left to do outside of the cell.
@@ -26,6 +26,11 @@ impl Span {
         }
         let py = slf.py();
         let next = slf.get().state.with(py, |state| match &mut state.body {
+            // Entered again while it is current: it stays current until it is left as often.
+            _ if state.depth > 0 => {
+                state.depth += 1;
+                Next::Nothing { enter: false }
+            }
             Body::Recording(span) => {
                 if span.is_created() {
                     let unchanged = match parent {
@@ -93,17 +98,9 @@ impl Span {
         guard(slf.py(), "starting a span", || {
             let py = slf.py();
             let parent = current::span(py)?;
-            let again = slf.get().state.with(py, |state| {
-                let again = state.depth > 0;
-                state.depth += u32::from(again);
-                again
-            });
-            if again.unwrap_or(true) {
-                return Ok(());
-            }
             let started = Self::start(slf, parent.as_ref());
             if *started.as_ref().unwrap_or(&true) {
-                let scope = Scope::enter(slf, parent)?;
+                let scope = Scope::enter(slf)?;
                 slf.get().state.with(py, |state| {
                     state.depth = 1;
                     state.scope = Some(scope);
@@ -189,7 +186,9 @@ impl Span {
             state.depth = 0;
             state.scope.take()
         });
-        drop(scope);
+        if let Some(scope) = scope.flatten() {
+            scope.forget(slf.py());
+        }
         Self::exit(slf, raised)
     }
 }

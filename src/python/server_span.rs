@@ -15,7 +15,7 @@ use super::errors::guard;
 use super::exception::Ending;
 use super::request::Method;
 use super::span::Span;
-use super::{current, imports};
+use super::{current, imports, vectorcall};
 use crate::attribute::Value;
 use crate::span::Status;
 
@@ -25,6 +25,8 @@ pub(super) struct Response {
     pub(super) send: Option<Py<PyAny>>,
     pub(super) scope: Option<Py<PyDict>>,
     pub(super) method: Method,
+    /// How many attributes the request made.
+    pub(super) request_attributes: u32,
     status: Option<i64>,
     trailers: bool,
     /// When the last message was handed to the server, while the application may still raise what made it a 5xx.
@@ -152,7 +154,13 @@ impl ServerSpan {
         slf.get().response.with(py, |response| {
             slf.as_super().get().with_recording(py, |span| {
                 if let Some(status) = response.status {
-                    span.set_attribute("http.response.status_code", &Value::Int(status));
+                    let key = "http.response.status_code";
+                    // Nobody has added an attribute meanwhile, so nobody can have set this one: no search for it.
+                    if span.attribute_count() == response.request_attributes {
+                        span.push_attribute(key, &Value::Int(status));
+                    } else {
+                        span.set_attribute(key, &Value::Int(status));
+                    }
                     if status >= 500 {
                         span.set_attribute("error.type", &Value::Str(&status.to_string()));
                         span.set_status(Status::Error, "");
@@ -178,9 +186,8 @@ impl ServerSpan {
         let Some(scope) = scope.flatten() else {
             return Ok(None);
         };
-        if !scope.contains(pyo3::intern!(py, "route"))?
-            && !scope.contains(pyo3::intern!(py, "endpoint"))?
-        {
+        // Starlette and FastAPI leave what they dispatched to.
+        if !scope.contains(pyo3::intern!(py, "endpoint"))? {
             return Ok(None);
         }
         imports::route_template(py)?.call1((scope,))?.extract()
@@ -229,9 +236,21 @@ impl ServerSpan {
     }
 }
 
-// `send` is in `super::vectorcall`.
 #[pymethods]
 impl ServerSpan {
+    /// What the application gets to send with: the server's own `send` when nothing is recorded.
+    #[getter(send)]
+    fn get_send<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf.as_super().get().is_live() {
+            return vectorcall::bound_send(slf);
+        }
+        let send = slf.get().response.with(py, |response| {
+            response.send.as_ref().map(|send| send.bind(py).clone())
+        });
+        Ok(send.flatten().unwrap_or_else(|| py.None().into_bound(py)))
+    }
+
     /// The application has returned, or raised `error`: ends what is still open and restores the context.
     #[pyo3(signature = (error=None, /))]
     fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {

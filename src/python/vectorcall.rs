@@ -7,6 +7,7 @@
 //! that dies in them is a `Bound`, because PyO3 would put off letting go of a `Py` until its next own call.
 
 use std::ffi::CStr;
+use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::ffi;
@@ -90,19 +91,6 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
             &descriptor,
         )?;
     }
-    let send = define(
-        c"send",
-        c"send($self, message, /)\n--\n\nSends a message to the server and notes what it says.",
-        ffi::PyMethodDefPointer { PyCFunction: send },
-        ffi::METH_O,
-    );
-    let server = py.get_type::<ServerSpan>();
-    // SAFETY: as above.
-    let descriptor = unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(server.as_type_ptr(), send))?
-    };
-    server.setattr("send", descriptor)?;
-
     let create_task = define(
         c"create_task",
         c"create_task($self, event_loop, coroutine, /, **kwargs)\n--\n\nWhat `loop.create_task` calls.",
@@ -121,6 +109,37 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     };
     factory.setattr("create_task", descriptor)
 }
+
+/// The `send` of a server span, as a function of its own: calling it makes no tuple and looks nothing up.
+#[expect(unsafe_code, reason = "a C function")]
+pub(super) fn bound_send<'py>(span: &Bound<'py, ServerSpan>) -> PyResult<Bound<'py, PyAny>> {
+    static DEFINITION: OnceLock<Definition> = OnceLock::new();
+    let py = span.py();
+    let definition = DEFINITION.get_or_init(|| {
+        Definition(define(
+            c"send",
+            c"send(message, /)\n--\n\nSends a message to the server and notes what it says.",
+            ffi::PyMethodDefPointer { PyCFunction: send },
+            ffi::METH_O,
+        ))
+    });
+    // SAFETY: attached; the definition is never freed; the function keeps the span alive; a new reference or null with an
+    // error set.
+    unsafe {
+        let function = ffi::PyCFunction_NewEx(definition.0, span.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, function)
+    }
+}
+
+/// A definition that is only read.
+struct Definition(*mut ffi::PyMethodDef);
+
+#[expect(unsafe_code, reason = "see the type")]
+// SAFETY: written once before it is shared, then only read.
+unsafe impl Send for Definition {}
+#[expect(unsafe_code, reason = "see the type")]
+// SAFETY: as above.
+unsafe impl Sync for Definition {}
 
 /// Gives a result to CPython: a new reference, or null with the error set.
 #[inline]
@@ -245,7 +264,7 @@ unsafe extern "C" fn send(
     slf: *mut ffi::PyObject,
     message: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls attached, through the method descriptor of `ServerSpan`, with one argument.
+    // SAFETY: CPython calls attached, with the `ServerSpan` that the function was bound to and one argument.
     let (py, span, message) = unsafe {
         let py = Python::assume_attached();
         (
