@@ -256,6 +256,11 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
         Some(kwargs) => read_arguments(kwargs)?,
         None => read_arguments(&PyDict::new(py))?,
     };
+    install(arguments).map_err(|error| to_python(py, &error))
+}
+
+/// Makes the application's tracer, once. No Python runs while the lock is held: another thread may wait for it with the GIL.
+fn install(arguments: Arguments) -> Result<(), Error> {
     let mut installed = installed();
     if let Some((_, before)) = &installed.application {
         if *before != arguments {
@@ -267,8 +272,7 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
         return Ok(());
     }
     let env = |name: &str| std::env::var(name).ok();
-    let (config, warnings) =
-        Config::load(&arguments, &env).map_err(|error| to_python(py, &error))?;
+    let (config, warnings) = Config::load(&arguments, &env)?;
     diagnostic::set_level(config.log_level);
     for warning in &warnings {
         diagnostic::log(Level::Warn, warning);
@@ -281,7 +285,7 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
              OTEL_TRACES_EXPORTER=none to silence this line",
         );
     }
-    let tracer = new_tracer(config, &arguments).map_err(|error| to_python(py, &error))?;
+    let tracer = new_tracer(config, &arguments)?;
     installed.application = Some((tracer, arguments));
     make_current(&installed);
     Ok(())
