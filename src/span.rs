@@ -93,7 +93,19 @@ impl Span {
         kind: SpanKind,
         name: &str,
     ) -> Self {
-        let mut fields = take_buffer();
+        Self::new_in(take_buffer(), tracer, context, parent, kind, name)
+    }
+
+    /// [`Self::new`], written into `fields`, an empty buffer.
+    #[inline]
+    pub(crate) fn new_in(
+        mut fields: Vec<u8>,
+        tracer: &'static Tracer,
+        context: SpanContext,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+    ) -> Self {
         put_name(&mut fields, name);
         Self {
             tracer,
@@ -296,7 +308,6 @@ impl Span {
             return;
         }
         let started = std::mem::replace(&mut self.phase, Phase::Ended) == Phase::Started;
-        let fields = std::mem::take(&mut self.fields);
         if started && self.generation == process_generation() {
             let extra = self.extra.take();
             let extra = extra.as_deref();
@@ -307,7 +318,7 @@ impl Span {
                 kind: self.kind,
                 start_unix_ns: self.start.unix_ns(),
                 end_unix_ns: end_unix_ns.max(self.start.unix_ns()),
-                fields: &fields,
+                fields: &self.fields,
                 entries: extra.map_or(&[], |extra| &extra.entries),
                 dropped_attributes: extra.map_or(0, |extra| extra.dropped_attributes),
                 dropped_events: extra.map_or(0, |extra| extra.dropped_events),
@@ -316,7 +327,23 @@ impl Span {
                 status_message: extra.map_or("", |extra| &extra.status_message),
             });
         }
-        give_buffer(fields);
+        // The memory stays for the span that is made of the same object next.
+        self.fields.clear();
+        self.fields.shrink_to(POOLED_CAPACITY);
+    }
+
+    /// Ends what has not ended, and gives its buffer to the next span.
+    #[inline]
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        self.end();
+        std::mem::take(&mut self.fields)
+    }
+}
+
+impl Drop for Span {
+    #[inline]
+    fn drop(&mut self) {
+        give_buffer(std::mem::take(&mut self.fields));
     }
 }
 
@@ -330,7 +357,7 @@ thread_local! {
 }
 
 #[inline]
-fn take_buffer() -> Vec<u8> {
+pub(crate) fn take_buffer() -> Vec<u8> {
     BUFFERS
         .try_with(|pool| pool.borrow_mut().pop())
         .ok()
@@ -340,7 +367,7 @@ fn take_buffer() -> Vec<u8> {
 
 #[inline]
 fn give_buffer(mut buffer: Vec<u8>) {
-    if buffer.capacity() <= POOLED_CAPACITY {
+    if (1..=POOLED_CAPACITY).contains(&buffer.capacity()) {
         buffer.clear();
         let _ = BUFFERS.try_with(|pool| {
             let mut pool = pool.borrow_mut();

@@ -15,7 +15,7 @@ use crate::limits::SpanLimits;
 use crate::pipeline::{BuildExporters, Pipeline, exporter};
 use crate::propagation::Propagators;
 use crate::sampler::Sampler;
-use crate::span::{Span, SpanKind};
+use crate::span::{self, Span, SpanKind};
 use crate::stats::Snapshot;
 use crate::wire::span::Finished;
 
@@ -173,11 +173,28 @@ impl Tracer {
         kind: SpanKind,
         name: &str,
     ) -> Started {
+        self.create_in(span::take_buffer, parent, kind, name)
+    }
+
+    /// [`Self::create`], in the buffer that `buffer` gives if the span is recorded.
+    #[inline]
+    pub(crate) fn create_in(
+        &'static self,
+        buffer: impl FnOnce() -> Vec<u8>,
+        parent: Option<&SpanContext>,
+        kind: SpanKind,
+        name: &str,
+    ) -> Started {
         let parent = parent.filter(|parent| parent.is_valid());
         match self.decide(parent) {
-            Decision::Record(context) => {
-                Started::Recording(Span::new(self, context, parent, kind, name))
-            }
+            Decision::Record(context) => Started::Recording(Span::new_in(
+                buffer(),
+                self,
+                context,
+                parent,
+                kind,
+                name,
+            )),
             Decision::Drop(context) => Started::NonRecording(context),
             Decision::Inherit => Started::Parent,
         }
@@ -213,6 +230,12 @@ impl Tracer {
         } else {
             Decision::Drop(context)
         }
+    }
+
+    /// Whether a child of a span that is not sampled is never recorded: [`Self::decide`] then gives [`Decision::Inherit`].
+    #[inline]
+    pub(crate) fn follows_parents(&self) -> bool {
+        self.config.disabled || matches!(self.config.sampler, Sampler::ParentBased(_))
     }
 
     /// Counts a span that [`Self::decide`] did not record.

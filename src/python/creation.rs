@@ -21,7 +21,7 @@ use super::span::{Body, Span};
 use super::{current, lifecycle};
 use crate::clock::Start;
 use crate::context;
-use crate::span::{Span as Recording, SpanKind};
+use crate::span::{Span as Recording, SpanKind, take_buffer};
 use crate::tracer::Started;
 
 /// What a span is made of, borrowed from the call.
@@ -105,17 +105,33 @@ impl<'py> Call<'_, 'py> {
                 return Ok(None);
             };
             let parent = current::span(py)?;
-            let started = with_span_name(self.name, |name| match &parent {
-                Some(parent) => parent
-                    .get()
-                    .with_context(py, |parent| tracer.create(parent, self.kind, name)),
-                None => tracer.create(None, self.kind, name),
+            if parent
+                .as_ref()
+                .is_some_and(|parent| parent.get().hides_children(tracer))
+            {
+                return Ok(None);
+            }
+            let mut object = None;
+            let started = with_span_name(self.name, |name| {
+                let mut create = |parent: Option<&context::SpanContext>| {
+                    let buffer = || {
+                        object = LAST.unused(py);
+                        object
+                            .as_ref()
+                            .map_or_else(take_buffer, |unused| unused.get().take_buffer(py))
+                    };
+                    tracer.create_in(buffer, parent, self.kind, name)
+                };
+                match &parent {
+                    Some(parent) => parent.get().with_context(py, create),
+                    None => create(None),
+                }
             })?;
             let Started::Recording(mut span) = started else {
                 return Ok(None);
             };
             let filled = self.fill(&mut span);
-            let made = span_object(py, Body::Recording(span))?;
+            let made = span_object(py, object, Body::Recording(span))?;
             // Reported after the span exists: a bad attribute does not cost the span.
             guard(py, "reading a span's attributes", || filled)?;
             Ok(Some(made))
@@ -198,11 +214,16 @@ fn is_unused<T>(object: &Py<T>) -> bool {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
-/// The object for a span.
+static LAST: LastTwo<Span> = LastTwo::new();
+
+/// The object for a span: `unused` if there is one.
 #[inline]
-fn span_object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Span>> {
-    static LAST: LastTwo<Span> = LastTwo::new();
-    if let Some(unused) = LAST.unused(py) {
+fn span_object<'py>(
+    py: Python<'py>,
+    unused: Option<Bound<'py, Span>>,
+    body: Body,
+) -> PyResult<Bound<'py, Span>> {
+    if let Some(unused) = unused {
         unused.get().reuse(py, body);
         return Ok(unused);
     }

@@ -14,8 +14,10 @@ use super::creation::{Call, Extra, LastTwo, with_span_name};
 use super::errors::guard;
 use super::lifecycle;
 use super::span::{Body, Span};
-use crate::span::SpanKind;
-use crate::tracer::Started;
+use crate::clock::Start;
+use crate::context::SpanContext;
+use crate::span::{Span as Recording, SpanKind};
+use crate::tracer::{Decision, Tracer};
 
 /// What `span(...)` was called with, kept.
 pub(super) struct Pending {
@@ -89,7 +91,7 @@ impl DeferredSpan {
     pub(super) fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
         static LAST: LastTwo<DeferredSpan> = LastTwo::new();
         if let Some(unused) = LAST.unused(py) {
-            unused.as_super().get().reuse(py, Body::Deferred);
+            unused.as_super().get().reuse_deferred(py);
             let old = unused.get().pending.with(py, |slot| slot.replace(pending));
             if let Some(old) = old.flatten() {
                 old.forget(py);
@@ -128,36 +130,68 @@ impl DeferredSpan {
         pending: &Pending,
     ) -> PyResult<bool> {
         let py = span.py();
+        let tracer = lifecycle::tracer();
+        if let (Some(tracer), Some(parent)) = (tracer, parent)
+            && parent.get().hides_children(tracer)
+        {
+            tracer.count_not_sampled();
+            span.get().become_hidden(py, parent.get());
+            return Ok(false);
+        }
+        Self::decide(span, tracer, parent, pending)
+    }
+
+    #[cold]
+    fn decide(
+        span: &Bound<'_, Span>,
+        tracer: Option<&'static Tracer>,
+        parent: Option<&Bound<'_, Span>>,
+        pending: &Pending,
+    ) -> PyResult<bool> {
+        let py = span.py();
         let parent = parent.map(|parent| parent.get().clone_context(py));
-        let started = match lifecycle::tracer() {
-            Some(tracer) => {
-                let started = with_span_name(pending.name.bind(py), |name| {
-                    tracer.start(parent.as_ref(), pending.kind, name)
-                })?;
-                if !matches!(started, Started::Recording(_)) {
-                    tracer.count_not_sampled();
-                }
-                started
+        let decision = tracer.map_or(Decision::Inherit, |tracer| {
+            let decision = tracer.decide(parent.as_ref());
+            if !matches!(decision, Decision::Record(_)) {
+                tracer.count_not_sampled();
             }
-            None => Started::Parent,
-        };
-        match started {
-            Started::Recording(mut recording) => {
-                let filled = pending.with_call(py, |call| call.fill(&mut recording));
-                span.get().become_body(py, Body::Recording(recording));
-                guard(py, "reading a span's attributes", || filled)?;
-                Ok(true)
-            }
-            Started::NonRecording(context) => {
-                span.get().become_body(py, Body::NonRecording(context));
-                Ok(true)
-            }
-            Started::Parent => {
+            decision
+        });
+        match (decision, tracer) {
+            (Decision::Inherit, _) | (_, None) => {
                 span.get()
                     .become_body(py, Body::NonRecording(parent.unwrap_or_default()));
                 Ok(false)
             }
+            (Decision::Drop(context), _) => {
+                span.get().become_body(py, Body::NonRecording(context));
+                Ok(true)
+            }
+            (Decision::Record(context), Some(tracer)) => {
+                Self::record(span, tracer, context, parent.as_ref(), pending)?;
+                Ok(true)
+            }
         }
+    }
+
+    fn record(
+        span: &Bound<'_, Span>,
+        tracer: &'static Tracer,
+        context: SpanContext,
+        parent: Option<&SpanContext>,
+        pending: &Pending,
+    ) -> PyResult<()> {
+        let py = span.py();
+        let parent = parent.filter(|parent| parent.is_valid());
+        let mut context = Some(context);
+        let mut recording = with_span_name(pending.name.bind(py), |name| {
+            let context = context.take().unwrap_or_default();
+            Recording::new(tracer, context, parent, pending.kind, name)
+        })?;
+        recording.begin(Start::now());
+        let filled = pending.with_call(py, |call| call.fill(&mut recording));
+        span.get().become_body(py, Body::Recording(recording));
+        guard(py, "reading a span's attributes", || filled).map(drop)
     }
 }
 

@@ -24,7 +24,8 @@ use super::span_context::{SpanContext, python_bool};
 use super::template::decorate;
 use crate::context;
 use crate::exception;
-use crate::span::{Span as Recording, Status};
+use crate::span::{Span as Recording, Status, take_buffer};
+use crate::tracer::Tracer;
 
 pub(super) enum Body {
     /// Recorded, or made to be.
@@ -33,6 +34,21 @@ pub(super) enum Body {
     NonRecording(context::SpanContext),
     /// A [`DeferredSpan`] that has not started.
     Deferred,
+}
+
+impl Body {
+    #[inline]
+    fn is_recording(&self) -> bool {
+        matches!(self, Self::Recording(_))
+    }
+
+    #[inline]
+    fn is_unsampled(&self) -> bool {
+        match self {
+            Self::NonRecording(context) => !context.is_sampled() && context.is_valid(),
+            _ => false,
+        }
+    }
 }
 
 pub(super) struct State {
@@ -51,6 +67,8 @@ pub(super) struct Span {
     pub(super) state: AttachedCell<State>,
     /// Whether what is set on it will be exported. Relaxed: the cell decides, this only saves entering it.
     pub(super) recording: AtomicBool,
+    /// Whether it stands for a trace that is not sampled: spans below it that follow their parents have nothing to decide.
+    unsampled: AtomicBool,
     /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
     /// still hold it mean what was current before it.
     pub(super) abandoned: AtomicBool,
@@ -59,7 +77,8 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn new(body: Body) -> Self {
         Self {
-            recording: AtomicBool::new(matches!(body, Body::Recording(_))),
+            recording: AtomicBool::new(body.is_recording()),
+            unsampled: AtomicBool::new(body.is_unsampled()),
             abandoned: AtomicBool::new(false),
             state: AttachedCell::new(State {
                 body,
@@ -75,11 +94,17 @@ impl Span {
         Self::new(Body::NonRecording(context))
     }
 
+    /// The buffer of an object that nobody else holds, for the span that will be made of it.
+    #[inline]
+    pub(super) fn take_buffer(&self, py: Python<'_>) -> Vec<u8> {
+        self.with_recording(py, Recording::take_buffer)
+            .unwrap_or_else(take_buffer)
+    }
+
     /// Makes a new span of an object that nobody else holds.
     #[inline]
     pub(super) fn reuse(&self, py: Python<'_>, body: Body) {
-        self.recording
-            .store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        self.describe(&body);
         self.abandoned.store(false, Ordering::Relaxed);
         let old = self.state.with(py, |state| {
             if let Body::Recording(span) = &mut state.body {
@@ -96,14 +121,58 @@ impl Span {
         ));
     }
 
+    /// Makes a deferred span of an object that nobody else holds.
+    #[inline]
+    pub(super) fn reuse_deferred(&self, py: Python<'_>) {
+        let done = self.state.with(py, |state| {
+            let plain = state.scope.is_none()
+                && state.way_back.is_none()
+                && !matches!(state.body, Body::Recording(_));
+            if plain {
+                state.depth = 0;
+                state.body = Body::Deferred;
+            }
+            plain
+        });
+        if done == Some(true) {
+            self.describe(&Body::Deferred);
+        } else {
+            self.reuse(py, Body::Deferred);
+        }
+    }
+
+    /// Gives a deferred span the identity of its parent, which is not sampled.
+    #[inline]
+    pub(super) fn become_hidden(&self, py: Python<'_>, parent: &Self) {
+        let context = parent.clone_context(py);
+        self.unsampled.store(true, Ordering::Relaxed);
+        self.state.with(py, |state| {
+            if let Body::Deferred = state.body {
+                state.body = Body::NonRecording(context);
+            }
+        });
+    }
+
     /// Replaces what it is, before it starts.
     pub(super) fn become_body(&self, py: Python<'_>, body: Body) {
-        self.recording
-            .store(matches!(body, Body::Recording(_)), Ordering::Relaxed);
+        self.describe(&body);
         let old = self
             .state
             .with(py, |state| std::mem::replace(&mut state.body, body));
         drop(old);
+    }
+
+    /// Says at a glance what the body says at length.
+    #[inline]
+    fn describe(&self, body: &Body) {
+        self.recording.store(body.is_recording(), Ordering::Relaxed);
+        self.unsampled.store(body.is_unsampled(), Ordering::Relaxed);
+    }
+
+    /// Whether a span below this one is not recorded and has this one's identity, whatever it is called.
+    #[inline]
+    pub(super) fn hides_children(&self, tracer: &Tracer) -> bool {
+        self.unsampled.load(Ordering::Relaxed) && tracer.follows_parents()
     }
 
     /// Calls `then` with the span if it is being recorded. `then` must not run Python code.
