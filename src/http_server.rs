@@ -37,39 +37,52 @@ pub fn split_host(host: &str) -> (&str, Option<u16>) {
             None => (host, None),
         };
     }
-    // A byte at a time: hosts are short, and `str` searches are made for long texts.
-    let mut colons = host
-        .bytes()
-        .enumerate()
-        .filter(|(_, byte)| *byte == b':')
-        .map(|(index, _)| index);
-    match (colons.next(), colons.next()) {
-        (Some(colon), None) => (&host[..colon], host[colon + 1..].parse().ok()),
+    // A byte at a time, from the end: hosts are short, and `str` searches are made for long texts.
+    let bytes = host.as_bytes();
+    match bytes.iter().rposition(|byte| *byte == b':') {
         // More than one colon without brackets: a bare IPv6 address.
+        Some(colon) if !bytes[..colon].contains(&b':') => {
+            (&host[..colon], host[colon + 1..].parse().ok())
+        }
         _ => (host, None),
     }
 }
 
 /// The query with the values of well-known credentials replaced by `REDACTED`; keys and order stay.
 pub fn redact_query(query: &str) -> Cow<'_, str> {
-    let is_secret = |parameter: &str| {
-        parameter
-            .split_once('=')
-            .is_some_and(|(key, _)| SECRET_PARAMETERS.contains(&key))
-    };
-    if !query.split('&').any(is_secret) {
+    if !holds_secret(query.as_bytes()) {
         return Cow::Borrowed(query);
     }
     let redacted: Vec<_> = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((key, _)) if SECRET_PARAMETERS.contains(&key) => {
-                Cow::Owned(format!("{key}=REDACTED"))
-            }
+            Some((key, _)) if is_secret(key.as_bytes()) => Cow::Owned(format!("{key}=REDACTED")),
             _ => Cow::Borrowed(parameter),
         })
         .collect();
     Cow::Owned(redacted.join("&"))
+}
+
+/// Whether any parameter is a credential. One pass over the bytes: queries are short, and `str` searches are made for long
+/// texts.
+fn holds_secret(query: &[u8]) -> bool {
+    let mut start = 0;
+    for (index, byte) in query.iter().enumerate() {
+        match byte {
+            b'=' if is_secret(&query[start..index]) => return true,
+            b'&' => start = index + 1,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn is_secret(key: &[u8]) -> bool {
+    // The first letter rules most keys out.
+    matches!(key.first(), Some(b'A' | b'S' | b's' | b'X'))
+        && SECRET_PARAMETERS
+            .iter()
+            .any(|secret| secret.as_bytes() == key)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::clock::Start;
 use crate::context::SpanContext;
 use crate::id::{SpanId, process_generation};
 use crate::tracer::Tracer;
-use crate::wire::attribute::{find_key, put_key_value};
+use crate::wire::attribute::{Key, find_key, put_key_value};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name};
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
@@ -234,6 +234,31 @@ impl Span {
         self.attributes += 1;
     }
 
+    /// [`Self::push_attribute`] of a text, under a key of our own.
+    #[inline]
+    pub fn push_known_str<const N: usize>(&mut self, key: &Key<N>, text: &str) {
+        let limits = self.tracer.limits();
+        let room = self.phase != Phase::Ended
+            && self.attributes < limits.attributes
+            && limits.value_length.is_none();
+        if room && key.put_str(&mut self.fields, text) {
+            self.attributes += 1;
+        } else {
+            self.push_attribute(key.name(), &Value::Str(text));
+        }
+    }
+
+    /// [`Self::push_attribute`] of a number, under a key of our own.
+    #[inline]
+    pub fn push_known_int<const N: usize>(&mut self, key: &Key<N>, value: i64) {
+        let room = self.phase != Phase::Ended && self.attributes < self.tracer.limits().attributes;
+        if room && key.put_int(&mut self.fields, value) {
+            self.attributes += 1;
+        } else {
+            self.push_attribute(key.name(), &Value::Int(value));
+        }
+    }
+
     /// Replaces the name.
     pub fn update_name(&mut self, name: &str) {
         if self.phase == Phase::Ended {
@@ -334,7 +359,7 @@ impl Span {
 
     /// Ends what has not ended, and gives its buffer to the next span.
     #[inline]
-    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+    pub fn take_buffer(&mut self) -> Vec<u8> {
         self.end();
         std::mem::take(&mut self.fields)
     }

@@ -187,14 +187,9 @@ impl Tracer {
     ) -> Started {
         let parent = parent.filter(|parent| parent.is_valid());
         match self.decide(parent) {
-            Decision::Record(context) => Started::Recording(Span::new_in(
-                buffer(),
-                self,
-                context,
-                parent,
-                kind,
-                name,
-            )),
+            Decision::Record(context) => {
+                Started::Recording(Span::new_in(buffer(), self, context, parent, kind, name))
+            }
             Decision::Drop(context) => Started::NonRecording(context),
             Decision::Inherit => Started::Parent,
         }
@@ -234,7 +229,7 @@ impl Tracer {
 
     /// Whether a child of a span that is not sampled is never recorded: [`Self::decide`] then gives [`Decision::Inherit`].
     #[inline]
-    pub(crate) fn follows_parents(&self) -> bool {
+    pub fn follows_parents(&self) -> bool {
         self.config.disabled || matches!(self.config.sampler, Sampler::ParentBased(_))
     }
 

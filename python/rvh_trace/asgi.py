@@ -6,9 +6,6 @@ from rvh_trace._rvh_trace import ServerInstrumentation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rvh_trace._rvh_trace import ServerSpan
     from rvh_trace._types import ASGIApp, Receive, Scope, Send
 
 
@@ -38,15 +35,18 @@ class RvhTraceMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app: ASGIApp = app
-        self._start: Callable[[Scope, Send], ServerSpan | None] = ServerInstrumentation().start
+        self._start = ServerInstrumentation().start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        span = self._start(scope, send)
-        if span is None:
-            await self.app(scope, receive, send)
+        # Locals first: CPython specialises loading a slot, not calling one.
+        start, app = self._start, self.app
+        started = start(scope, receive, send)
+        if started is None:
+            await app(scope, receive, send)
             return
+        span, receive, send = started
         try:
-            await self.app(scope, receive, span.send)
+            await app(scope, receive, send)
         except BaseException as error:
             span.finish(error)
             raise

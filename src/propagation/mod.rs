@@ -111,6 +111,20 @@ impl Propagators {
         context
     }
 
+    /// [`Self::extract`] from a carrier that holds one `traceparent` and nothing else.
+    #[inline]
+    pub fn extract_traceparent(&self, header: &[u8]) -> Context {
+        let span = if self.has(Propagator::TraceContext) {
+            tracecontext::parse_traceparent(header).unwrap_or_default()
+        } else {
+            SpanContext::INVALID
+        };
+        Context {
+            span,
+            baggage: Baggage::default(),
+        }
+    }
+
     /// Writes `context` into `carrier`. An invalid span context, empty trace state and empty baggage set no header.
     pub fn inject(&self, context: &Context, carrier: &mut dyn CarrierMut) {
         for propagator in &self.0 {

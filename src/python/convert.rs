@@ -49,7 +49,10 @@ pub(super) fn with_plain_value<R>(
         return Some(then(&ManuallyDrop::new(Value::Str(text))));
     }
     if let Ok(int) = value.cast_exact::<PyInt>() {
-        return int.extract().ok().map(|int| then(&ManuallyDrop::new(Value::Int(int))));
+        return int
+            .extract()
+            .ok()
+            .map(|int| then(&ManuallyDrop::new(Value::Int(int))));
     }
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Some(then(&ManuallyDrop::new(Value::Float(float.value()))));

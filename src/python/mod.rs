@@ -5,6 +5,7 @@
 
 mod asgi;
 mod cell;
+mod channel;
 mod convert;
 mod coroutine;
 mod creation;
@@ -15,6 +16,7 @@ mod exception;
 mod future;
 mod imports;
 mod lifecycle;
+mod message;
 mod propagate;
 mod request;
 mod scope;
@@ -58,13 +60,16 @@ mod native {
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, current, errors, task, vectorcall};
+    use super::{
+        Bound, PyModule, PyModuleMethods, PyResult, channel, current, errors, task, vectorcall,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         errors::read_strictness();
         current::initialise(module.py())?;
         task::initialise(module.py())?;
+        channel::Channel::initialise(module.py())?;
         vectorcall::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -100,15 +100,21 @@ impl Span {
             let parent = current::span(py)?;
             let started = Self::start(slf, parent.as_ref());
             if *started.as_ref().unwrap_or(&true) {
-                let scope = Scope::enter(slf)?;
-                slf.get().state.with(py, |state| {
-                    state.depth = 1;
-                    state.scope = Some(scope);
-                });
+                let way_back = Scope::enter(slf)?;
+                slf.get().enter_fresh(py, way_back);
             }
             started.map(drop)
         })
         .map(drop)
+    }
+
+    /// Notes the way back of a span that has started and was just made current.
+    #[inline]
+    pub(super) fn enter_fresh(&self, py: Python<'_>, way_back: Scope) {
+        self.state.with(py, |state| {
+            state.depth = 1;
+            state.scope = Some(way_back);
+        });
     }
 
     /// Leaves the scope: what was current before is current again. Whether no scope is open on it any more.

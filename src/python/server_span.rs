@@ -5,26 +5,31 @@
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use super::cell::AttachedCell;
-use super::coroutine::Ready;
+use super::channel::Channel;
+use super::creation::LastTwo;
 use super::errors::guard;
 use super::exception::Ending;
+use super::message::Message;
 use super::request::Method;
-use super::span::Span;
-use super::{current, imports, vectorcall};
+use super::span::{Body, Span};
+use super::{current, imports};
 use crate::attribute::Value;
-use crate::span::Status;
+use crate::span::{Status, take_buffer};
+use crate::wire::attribute::key;
 
-/// What is known of the response so far, and what is held until it is over.
+/// A request and what is known of its response so far; emptied when it is over.
 #[derive(Default)]
-pub(super) struct Response {
-    pub(super) send: Option<Py<PyAny>>,
+pub(super) struct Exchange {
     pub(super) scope: Option<Py<PyDict>>,
     pub(super) method: Method,
+    /// What the application sends with, if it is watched.
+    pub(super) send: Option<Py<Channel>>,
     /// How many attributes the request made.
     pub(super) request_attributes: u32,
     status: Option<i64>,
@@ -37,87 +42,107 @@ pub(super) struct Response {
 /// The server span of a request.
 #[pyclass(frozen, extends = Span, module = "rvh_trace")]
 pub(super) struct ServerSpan {
-    pub(super) response: AttachedCell<Response>,
+    exchange: AttachedCell<Exchange>,
 }
 
-/// What a message to the server means for the span.
-#[derive(PartialEq)]
-enum Noted {
-    Nothing,
-    /// The last of the response.
-    Last,
-}
+static LAST: LastTwo<ServerSpan> = LastTwo::new();
 
 impl ServerSpan {
-    /// Reads one message on its way out.
+    /// An object of an earlier request that nobody holds.
     #[inline]
-    fn note(&self, message: &Bound<'_, PyAny>) -> PyResult<Noted> {
-        let py = message.py();
-        let Ok(message) = message.cast::<PyDict>() else {
-            return Ok(Noted::Nothing);
-        };
-        let flag = |key: &Bound<'_, PyString>| -> PyResult<bool> {
-            message
-                .get_item(key)?
-                .map_or(Ok(false), |value| value.is_truthy())
-        };
-        let trailers = || {
-            self.response
-                .with(py, |response| response.trailers)
-                .unwrap_or_default()
-        };
-        let kind = message.get_item(pyo3::intern!(py, "type"))?;
-        let Some(kind) = kind.as_ref().and_then(|kind| kind.cast::<PyString>().ok()) else {
-            return Ok(Noted::Nothing);
-        };
-        let last = match kind.to_str().unwrap_or_default() {
-            "http.response.start" => {
-                let status = message
-                    .get_item(pyo3::intern!(py, "status"))?
-                    .and_then(|status| status.extract().ok());
-                let trailers = flag(pyo3::intern!(py, "trailers"))?;
-                self.response.with(py, |response| {
-                    response.status = status;
-                    response.trailers = trailers;
-                });
-                false
-            }
-            "http.response.body" | "http.response.zerocopysend" => {
-                !flag(pyo3::intern!(py, "more_body"))? && !trailers()
-            }
-            "http.response.pathsend" => !trailers(),
-            "http.response.trailers" => !flag(pyo3::intern!(py, "more_trailers"))?,
-            _ => false,
-        };
-        Ok(if last { Noted::Last } else { Noted::Nothing })
+    pub(super) fn unused(py: Python<'_>) -> Option<Bound<'_, Self>> {
+        LAST.unused(py)
     }
 
-    /// `await send(message)`: notes the message and returns the inner awaitable itself.
+    /// The buffer of that object, or another one.
     #[inline]
+    pub(super) fn take_buffer(py: Python<'_>, unused: Option<&Bound<'_, Self>>) -> Vec<u8> {
+        unused.map_or_else(take_buffer, |unused| {
+            unused.as_super().get().take_buffer(py)
+        })
+    }
+
+    /// The object for a request: `unused` if there is one.
+    #[inline]
+    pub(super) fn make<'py>(
+        py: Python<'py>,
+        unused: Option<Bound<'py, Self>>,
+        body: Body,
+    ) -> PyResult<Bound<'py, Self>> {
+        if let Some(unused) = unused {
+            unused.as_super().get().reuse(py, body);
+            return Ok(unused);
+        }
+        let server = Self {
+            exchange: AttachedCell::new(Exchange::default()),
+        };
+        let initializer = PyClassInitializer::from(Span::new(body)).add_subclass(server);
+        let server = Bound::new(py, initializer)?;
+        LAST.keep(&server);
+        Ok(server)
+    }
+
+    /// Hands it what it has to remember.
+    #[inline]
+    pub(super) fn begin_exchange(slf: &Bound<'_, Self>, exchange: Exchange) {
+        let old = slf
+            .get()
+            .exchange
+            .with(slf.py(), |slot| std::mem::replace(slot, exchange));
+        drop(old);
+    }
+
+    /// The scope of the request, until it is over.
+    pub(super) fn scope<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyDict>> {
+        let py = slf.py();
+        slf.get()
+            .exchange
+            .with(py, |exchange| {
+                exchange.scope.as_ref().map(|scope| scope.bind(py).clone())
+            })
+            .flatten()
+    }
+
+    /// `await send(message)`: notes the message and returns the server's own awaitable.
+    #[inline]
+    #[expect(unsafe_code, reason = "PyO3 would make a tuple of the argument")]
     pub(super) fn send<'py>(
         slf: &Bound<'py, Self>,
+        send: &Bound<'py, PyAny>,
         message: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let this = slf.get();
-        let send = this.response.with(py, |response| {
-            response.send.as_ref().map(|send| send.bind(py).clone())
-        });
-        // After the request a late `send` goes nowhere, as servers treat it.
-        let Some(send) = send.flatten() else {
-            return Ok(Bound::new(py, Ready::new(py.None()))?.into_any());
+        let last = slf.as_super().get().is_live()
+            && guard(py, "reading a response message", || {
+                Message::read(message).map(|message| slf.get().note(py, &message))
+            })? == Some(true);
+        // SAFETY: attached; both are valid objects; a new reference or null with an error set.
+        let awaitable = unsafe {
+            Bound::from_owned_ptr_or_err(
+                py,
+                ffi::PyObject_CallOneArg(send.as_ptr(), message.as_ptr()),
+            )?
         };
-        let noted = if slf.as_super().get().is_live() {
-            guard(py, "reading a response message", || this.note(message))?
-                .unwrap_or(Noted::Nothing)
-        } else {
-            Noted::Nothing
-        };
-        let awaitable = send.call1((message,))?;
-        if noted == Noted::Last {
+        if last {
             guard(py, "ending a server span", || Self::end_response(slf))?;
         }
         Ok(awaitable)
+    }
+
+    /// Reads a message on its way out; whether it is the last of the response.
+    #[inline]
+    fn note(&self, py: Python<'_>, message: &Message) -> bool {
+        let last = self.exchange.with(py, |exchange| match *message {
+            Message::Start { status, trailers } => {
+                exchange.status = status;
+                exchange.trailers = trailers;
+                false
+            }
+            Message::Body { more } => !more && !exchange.trailers,
+            Message::Trailers { more } => !more,
+            Message::Other => false,
+        });
+        last.unwrap_or_default()
     }
 
     /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
@@ -126,17 +151,17 @@ impl ServerSpan {
         let span = slf.as_super().get();
         let ended_before = slf
             .get()
-            .response
-            .with(py, |response| response.ended_unix_ns.is_some());
+            .exchange
+            .with(py, |exchange| exchange.ended_unix_ns.is_some());
         if !span.is_live() || ended_before.unwrap_or_default() {
             return Ok(());
         }
         let ended_unix_ns = span.with_recording(py, |span| span.start_time().later_unix_ns());
         let written = Self::write_response(slf);
-        let waits = slf.get().response.with(py, |response| {
-            let waits = response.status.is_some_and(|status| status >= 500);
+        let waits = slf.get().exchange.with(py, |exchange| {
+            let waits = exchange.status.is_some_and(|status| status >= 500);
             if waits {
-                response.ended_unix_ns = ended_unix_ns;
+                exchange.ended_unix_ns = ended_unix_ns;
             }
             waits
         });
@@ -151,13 +176,13 @@ impl ServerSpan {
     fn write_response(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let route = Self::route(slf);
-        slf.get().response.with(py, |response| {
+        slf.get().exchange.with(py, |exchange| {
             slf.as_super().get().with_recording(py, |span| {
-                if let Some(status) = response.status {
+                if let Some(status) = exchange.status {
                     let key = "http.response.status_code";
                     // Nobody has added an attribute meanwhile, so nobody can have set this one: no search for it.
-                    if span.attribute_count() == response.request_attributes {
-                        span.push_attribute(key, &Value::Int(status));
+                    if span.attribute_count() == exchange.request_attributes {
+                        span.push_known_int(&key!("http.response.status_code"), status);
                     } else {
                         span.set_attribute(key, &Value::Int(status));
                     }
@@ -168,7 +193,7 @@ impl ServerSpan {
                 }
                 if let Ok(Some(route)) = &route {
                     span.set_attribute("http.route", &Value::Str(route));
-                    response
+                    exchange
                         .method
                         .with_name(py, |method| span.update_name(&format!("{method} {route}")));
                 }
@@ -180,10 +205,7 @@ impl ServerSpan {
     /// The template of the route that was dispatched to, from what the framework left in the scope.
     fn route(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
         let py = slf.py();
-        let scope = slf.get().response.with(py, |response| {
-            response.scope.as_ref().map(|scope| scope.bind(py).clone())
-        });
-        let Some(scope) = scope.flatten() else {
+        let Some(scope) = Self::scope(slf) else {
             return Ok(None);
         };
         // Starlette and FastAPI leave what they dispatched to.
@@ -205,8 +227,8 @@ impl ServerSpan {
         let ending = Ending::of(error);
         let ended_unix_ns = slf
             .get()
-            .response
-            .with(py, |response| response.ended_unix_ns)
+            .exchange
+            .with(py, |exchange| exchange.ended_unix_ns)
             .flatten();
         let written = if ended_unix_ns.is_none() {
             Self::write_response(slf)
@@ -215,8 +237,8 @@ impl ServerSpan {
         };
         let status = slf
             .get()
-            .response
-            .with(py, |response| response.status)
+            .exchange
+            .with(py, |exchange| exchange.status)
             .flatten();
         span.with_recording(py, |span| {
             if let Ok(ending) = &ending {
@@ -236,24 +258,13 @@ impl ServerSpan {
     }
 }
 
-#[pymethods]
 impl ServerSpan {
-    /// What the application gets to send with: the server's own `send` when nothing is recorded.
-    #[getter(send)]
-    fn get_send<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if slf.as_super().get().is_live() {
-            return vectorcall::bound_send(slf);
-        }
-        let send = slf.get().response.with(py, |response| {
-            response.send.as_ref().map(|send| send.bind(py).clone())
-        });
-        Ok(send.flatten().unwrap_or_else(|| py.None().into_bound(py)))
-    }
-
     /// The application has returned, or raised `error`: ends what is still open and restores the context.
-    #[pyo3(signature = (error=None, /))]
-    fn finish(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyBaseException>>) -> PyResult<()> {
+    #[inline]
+    pub(super) fn finish(
+        slf: &Bound<'_, Self>,
+        error: Option<&Bound<'_, PyBaseException>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         guard(py, "ending a server span", || {
             let written = Self::finish_span(slf, error);
@@ -261,26 +272,35 @@ impl ServerSpan {
             // The request is over: what it held must not be kept by whoever keeps the span.
             let held = slf
                 .get()
-                .response
+                .exchange
                 .with(py, std::mem::take)
                 .unwrap_or_default();
-            if let Some((context, previous)) = &held.baggage {
-                current::leave_baggage(
-                    context.bind(py),
-                    previous.as_ref().map(|previous| previous.bind(py)),
-                )?;
+            if let Some(send) = held.send {
+                Channel::close(&send.into_bound(py));
             }
-            drop(held);
+            drop(held.scope.map(|scope| scope.into_bound(py)));
+            held.method.forget(py);
+            if let Some((context, previous)) = held.baggage {
+                let (context, previous) = (
+                    context.into_bound(py),
+                    previous.map(|previous| previous.into_bound(py)),
+                );
+                current::leave_baggage(&context, previous.as_ref())?;
+            }
             written
         })
         .map(drop)
     }
+}
 
+// `finish` is in `super::vectorcall`.
+#[pymethods]
+impl ServerSpan {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.response.with_collecting(|response| {
-            visit.call(response.send.as_ref())?;
-            visit.call(response.scope.as_ref())?;
-            match &response.baggage {
+        let visited = self.exchange.with_collecting(|exchange| {
+            visit.call(exchange.send.as_ref())?;
+            visit.call(exchange.scope.as_ref())?;
+            match &exchange.baggage {
                 Some((context, previous)) => visit
                     .call(context)
                     .and_then(|()| visit.call(previous.as_ref())),
@@ -291,7 +311,7 @@ impl ServerSpan {
     }
 
     fn __clear__(&self) {
-        let held = self.response.with_collecting(std::mem::take);
+        let held = self.exchange.with_collecting(std::mem::take);
         drop(held);
     }
 }

@@ -7,13 +7,14 @@
 //! that dies in them is a `Bound`, because PyO3 would put off letting go of a `Py` until its next own call.
 
 use std::ffi::CStr;
-use std::sync::OnceLock;
 
-use pyo3::exceptions::{PyBaseException, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use super::asgi::ServerInstrumentation;
+use super::channel::{Channel, Direction};
 use super::creation;
 use super::server_span::ServerSpan;
 use super::span::Span;
@@ -82,15 +83,30 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
             keywords,
         ),
     ] {
-        // SAFETY: attached; a class and a definition that is never freed; a new reference or null with an error set.
-        let descriptor = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))?
-        };
-        class.setattr(
-            descriptor.getattr("__name__")?.cast::<PyString>()?,
-            &descriptor,
-        )?;
+        add_method(&class, method)?;
     }
+    add_method(
+        &py.get_type::<ServerInstrumentation>(),
+        define(
+            c"start",
+            c"start($self, scope, receive, send, /)\n--\n\nThe span of a request, and the `receive` and `send` for the application.",
+            ffi::PyMethodDefPointer {
+                PyCFunctionFast: start,
+            },
+            ffi::METH_FASTCALL,
+        ),
+    )?;
+    add_method(
+        &py.get_type::<ServerSpan>(),
+        define(
+            c"finish",
+            c"finish($self, error=None, /)\n--\n\nThe application has returned or raised.",
+            ffi::PyMethodDefPointer {
+                PyCFunctionFast: finish,
+            },
+            ffi::METH_FASTCALL,
+        ),
+    )?;
     let create_task = define(
         c"create_task",
         c"create_task($self, event_loop, coroutine, /, **kwargs)\n--\n\nWhat `loop.create_task` calls.",
@@ -99,47 +115,32 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         },
         keywords,
     );
-    let factory = py.get_type::<TaskFactory>();
-    // SAFETY: as above.
+    add_method(&py.get_type::<TaskFactory>(), create_task)
+}
+
+/// Puts a method into a class.
+#[expect(unsafe_code, reason = "a method descriptor has no safe constructor")]
+fn add_method(class: &Bound<'_, PyType>, method: *mut ffi::PyMethodDef) -> PyResult<()> {
+    // SAFETY: attached; a class and a definition that is never freed; a new reference or null with an error set.
     let descriptor = unsafe {
         Bound::from_owned_ptr_or_err(
-            py,
-            ffi::PyDescr_NewMethod(factory.as_type_ptr(), create_task),
+            class.py(),
+            ffi::PyDescr_NewMethod(class.as_type_ptr(), method),
         )?
     };
-    factory.setattr("create_task", descriptor)
+    class.setattr(
+        descriptor.getattr("__name__")?.cast::<PyString>()?,
+        &descriptor,
+    )
 }
 
-/// The `send` of a server span, as a function of its own: calling it makes no tuple and looks nothing up.
-#[expect(unsafe_code, reason = "a C function")]
-pub(super) fn bound_send<'py>(span: &Bound<'py, ServerSpan>) -> PyResult<Bound<'py, PyAny>> {
-    static DEFINITION: OnceLock<Definition> = OnceLock::new();
-    let py = span.py();
-    let definition = DEFINITION.get_or_init(|| {
-        Definition(define(
-            c"send",
-            c"send(message, /)\n--\n\nSends a message to the server and notes what it says.",
-            ffi::PyMethodDefPointer { PyCFunction: send },
-            ffi::METH_O,
-        ))
-    });
-    // SAFETY: attached; the definition is never freed; the function keeps the span alive; a new reference or null with an
-    // error set.
-    unsafe {
-        let function = ffi::PyCFunction_NewEx(definition.0, span.as_ptr(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(py, function)
+/// What CPython calls for a channel.
+pub(super) fn channel(direction: Direction) -> ffi::vectorcallfunc {
+    match direction {
+        Direction::Send => send,
+        Direction::Receive => receive,
     }
 }
-
-/// A definition that is only read.
-struct Definition(*mut ffi::PyMethodDef);
-
-#[expect(unsafe_code, reason = "see the type")]
-// SAFETY: written once before it is shared, then only read.
-unsafe impl Send for Definition {}
-#[expect(unsafe_code, reason = "see the type")]
-// SAFETY: as above.
-unsafe impl Sync for Definition {}
 
 /// Gives a result to CPython: a new reference, or null with the error set.
 #[inline]
@@ -260,20 +261,136 @@ unsafe extern "C" fn exit(
 }
 
 #[expect(unsafe_code, reason = "a C function")]
-unsafe extern "C" fn send(
+unsafe extern "C" fn start(
     slf: *mut ffi::PyObject,
-    message: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls attached, with the `ServerSpan` that the function was bound to and one argument.
-    let (py, span, message) = unsafe {
+    // SAFETY: CPython calls attached, through the method descriptor of `ServerInstrumentation`, with `nargs` arguments.
+    let (py, instrumentation, arguments) = unsafe {
+        let py = Python::assume_attached();
+        (
+            py,
+            Bound::ref_from_ptr(py, &slf).cast_unchecked::<ServerInstrumentation>(),
+            arguments(args, nargs.cast_unsigned()),
+        )
+    };
+    let started = match arguments {
+        [scope, receive, send] => instrumentation.get().start(scope, receive, send),
+        _ => Err(PyTypeError::new_err(format!(
+            "start() takes scope, receive and send, but {nargs} were given"
+        ))),
+    };
+    match started {
+        Ok(None) => py.None().into_ptr(),
+        Ok(Some(started)) => started.into_ptr(),
+        Err(error) => give::<PyAny>(py, Err(error)),
+    }
+}
+
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn finish(
+    slf: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, through the method descriptor of `ServerSpan`, with `nargs` arguments.
+    let (py, span, arguments) = unsafe {
         let py = Python::assume_attached();
         (
             py,
             Bound::ref_from_ptr(py, &slf).cast_unchecked::<ServerSpan>(),
-            Bound::ref_from_ptr(py, &message),
+            arguments(args, nargs.cast_unsigned()),
         )
     };
-    give(py, ServerSpan::send(span, message))
+    let error = arguments.first();
+    let error = error.and_then(|error| error.cast::<PyBaseException>().ok());
+    let finished = ServerSpan::finish(span, error.as_deref());
+    give(py, finished.map(|()| py.None().into_bound(py)))
+}
+
+/// A channel that was called, its span and the server's callable.
+type Called<'py> = (Option<Bound<'py, ServerSpan>>, Option<Bound<'py, PyAny>>);
+
+/// # Safety
+///
+/// CPython calls attached, and `slf` is a [`Channel`].
+#[inline]
+#[expect(unsafe_code, reason = "the argument of a C function")]
+unsafe fn called(py: Python<'_>, slf: *mut ffi::PyObject) -> Called<'_> {
+    // SAFETY: promised by the caller.
+    let channel = unsafe { Bound::ref_from_ptr(py, &slf).cast_unchecked::<Channel>() };
+    channel.get().ends(py)
+}
+
+/// Calls the server's own callable with exactly what the channel was called with.
+///
+/// # Safety
+///
+/// The arguments are those of a vectorcall.
+#[expect(unsafe_code, reason = "the arguments of a C function")]
+unsafe fn pass_on<'py>(
+    py: Python<'py>,
+    server: Option<Bound<'py, PyAny>>,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Some(server) = server else {
+        return Err(PyRuntimeError::new_err(
+            "this channel was already collected",
+        ));
+    };
+    // SAFETY: promised by the caller; a new reference or null with an error set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyObject_Vectorcall(server.as_ptr(), args, nargsf, kwnames),
+        )
+    }
+}
+
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn send(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, with a channel and the arguments of a vectorcall.
+    let (py, message, ends) = unsafe {
+        let py = Python::assume_attached();
+        let message = match arguments(args, ffi::PyVectorcall_NARGS(nargsf).cast_unsigned()) {
+            [message] if kwnames.is_null() => Some(message),
+            _ => None,
+        };
+        (py, message, called(py, slf))
+    };
+    give(
+        py,
+        match (message, ends) {
+            (Some(message), (Some(span), Some(server))) => {
+                ServerSpan::send(&span, &server, message)
+            }
+            // SAFETY: as above.
+            (_, (_, server)) => unsafe { pass_on(py, server, args, nargsf, kwnames) },
+        },
+    )
+}
+
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn receive(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, with a channel and the arguments of a vectorcall.
+    unsafe {
+        let py = Python::assume_attached();
+        let (_, server) = called(py, slf);
+        give(py, pass_on(py, server, args, nargsf, kwnames))
+    }
 }
 
 #[expect(unsafe_code, reason = "a C function")]
