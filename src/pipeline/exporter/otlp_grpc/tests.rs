@@ -116,10 +116,11 @@ fn kind(code: Code, message: &str, retry: Option<Duration>) -> &'static str {
     let details = rpc_status(message, retry);
     let status = Status::with_details(code, message, details.into());
     let endpoint = Endpoint::parse("http://localhost:4317", Protocol::Grpc).unwrap();
-    match failed(&status, &endpoint) {
+    match failed(&status, &endpoint, Signal::Traces) {
         Outcome::Delivered { .. } => "delivered",
         Outcome::Retryable { .. } => "retryable",
         Outcome::Rejected { .. } => "rejected",
+        Outcome::Unsupported { .. } => "unsupported",
         Outcome::TooLarge { .. } => "too large",
     }
 }
