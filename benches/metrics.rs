@@ -101,7 +101,10 @@ fn baseline(c: &mut Criterion) {
         [
             KeyValue::new("http.request.method", "GET"),
             KeyValue::new("http.response.status_code", 200),
-            KeyValue::new("http.route", "/users/{user_id}/orders/{order_id}".to_owned()),
+            KeyValue::new(
+                "http.route",
+                "/users/{user_id}/orders/{order_id}".to_owned(),
+            ),
             KeyValue::new("network.protocol.version", "1.1"),
             KeyValue::new("server.address", "localhost"),
             KeyValue::new("url.scheme", "http"),

@@ -42,12 +42,7 @@ pub(super) fn load(
             "OTEL_METRICS_EXPORTER",
         ),
     };
-    let chosen = variables.list(
-        argument,
-        variable,
-        parse,
-        "otlp if there is an endpoint",
-    )?;
+    let chosen = variables.list(argument, variable, parse, "otlp if there is an endpoint")?;
     let otlp_is_chosen = chosen
         .as_ref()
         .is_some_and(|chosen| chosen.contains(&Choice::Otlp));

@@ -79,7 +79,8 @@ impl Config {
     ) -> Result<(Self, Vec<String>), Error> {
         let mut variables = Variables::new(env);
         let disabled = variables.switch(arguments.disabled, &["OTEL_SDK_DISABLED"]);
-        let (exporters, wants_endpoint) = exporter::load(arguments, &mut variables, Signal::Traces)?;
+        let (exporters, wants_endpoint) =
+            exporter::load(arguments, &mut variables, Signal::Traces)?;
         let config = Self {
             disabled,
             resource: resource(arguments, &mut variables)?,

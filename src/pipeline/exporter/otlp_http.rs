@@ -114,7 +114,9 @@ impl OtlpHttpExporter {
             }
             StatusCode::PAYLOAD_TOO_LARGE => Outcome::TooLarge { error },
             // A receiver of traces alone has no such path, and says so in one of these ways.
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
                 if self.signal == Signal::Metrics =>
             {
                 Outcome::Unsupported { error }

@@ -92,9 +92,13 @@ impl Loop {
         let request = self.delivery.envelope.request(metrics);
         let delivery = &self.delivery;
         let tallies = join_all(self.destinations.iter_mut().map(|destination| {
-            delivery
-                .clone()
-                .deliver_in_parts(destination, request.clone(), metrics, count, deadline)
+            delivery.clone().deliver_in_parts(
+                destination,
+                request.clone(),
+                metrics,
+                count,
+                deadline,
+            )
         }))
         .await;
         // A destination that takes no metrics has been complained of, and is no loss.
