@@ -144,3 +144,79 @@ fn number(point: &NumberDataPoint) -> String {
         None => "no value".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::MetricsConfig;
+    use crate::metrics::{Measured, Metrics, Request};
+    use crate::resource::Resource;
+    use crate::wire::request::Envelope;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_series_is_a_line() {
+        let metrics = Metrics::new(MetricsConfig::default());
+        let request = Request {
+            status_code: Some(200),
+            route: Some("/items\n/{id}"),
+            method: "GET",
+            scheme: "http",
+            error_type: None,
+            protocol_version: None,
+            server: None,
+        };
+        for duration_ns in [1_000_000, 2_000_000] {
+            let measured = Measured {
+                duration_ns,
+                response_body_bytes: Some(7),
+                ..Measured::default()
+            };
+            metrics.http_server().record(&request, &measured);
+        }
+        metrics.http_server().active_requests("GET", "http", 3);
+        let out = Shared::default();
+        let mut exporter = ConsoleMetricsExporter::to(Box::new(out.clone()));
+        let request = Envelope::new(&Resource::default()).request(&metrics.collect());
+        assert_eq!(exporter.accept(&request), Outcome::DELIVERED);
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        let of = "{http.request.method=GET, http.response.status_code=200, http.route=/items /{id}, url.scheme=http}";
+        assert_eq!(
+            lines,
+            [
+                "http.server.active_requests{http.request.method=GET, url.scheme=http} 3 {request}",
+                &format!(
+                    "http.server.request.duration{of} count=2 mean=0.001500 min=0.001000 max=0.002000 s"
+                ),
+                &format!("http.server.response.body.size{of} count=2 mean=7 min=7 max=7 By"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let mut exporter = ConsoleMetricsExporter::to(Box::new(std::io::sink()));
+        assert!(matches!(
+            exporter.accept(b"\x0a\x7f"),
+            Outcome::Rejected { .. }
+        ));
+    }
+}

@@ -317,3 +317,23 @@ fn tls_needs_the_authority_and_offers_the_client_certificate() {
         "{outcome:?}"
     );
 }
+
+#[test]
+fn metrics_go_to_the_metrics_service_which_may_not_be_there() {
+    let to_metrics = |config: &mut OtlpConfig| config.signal = Signal::Metrics;
+    let (outcome, head, _) = call(Some(b""), &Status::ok(""), to_metrics);
+    assert_eq!(outcome, Outcome::DELIVERED);
+    assert_eq!(
+        head.uri.path(),
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+    );
+    let (outcome, ..) = call(None, &Status::unimplemented("unknown service"), to_metrics);
+    assert!(
+        matches!(outcome, Outcome::Unsupported { .. }),
+        "{outcome:?}"
+    );
+    assert!(
+        error(&outcome).contains("OTEL_METRICS_EXPORTER=none"),
+        "{outcome:?}"
+    );
+}
