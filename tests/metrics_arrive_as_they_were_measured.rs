@@ -432,9 +432,9 @@ fn resource_and_scope_are_those_of_the_spans() {
     end_span(tracer, "span");
     instruments(tracer).record(&GET, &took(1));
     assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
-    let traces = memory::decode(&collector.bodies(TRACES)[0]).unwrap();
-    let metrics = memory::decode_metrics(&collector.bodies(METRICS)[0]).unwrap();
-    let (spans, metrics) = (&traces.resource_spans[0], &metrics.resource_metrics[0]);
+    let of_spans = memory::decode(&collector.bodies(TRACES)[0]).unwrap();
+    let of_metrics = memory::decode_metrics(&collector.bodies(METRICS)[0]).unwrap();
+    let (spans, metrics) = (&of_spans.resource_spans[0], &of_metrics.resource_metrics[0]);
     assert!(spans.resource.as_ref().unwrap().attributes.len() > 5);
     assert_eq!(metrics.resource, spans.resource);
     assert_eq!(metrics.schema_url, spans.schema_url);
