@@ -15,6 +15,7 @@
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
 //! | [`propagation`] | W3C tracecontext and baggage: bytes in, context out, and back; never an error |
 //! | [`wire`] | the OTLP writer: the only place that knows protobuf tags |
+//! | [`metrics`] | the instruments of HTTP servers, and what the worker collects from them |
 //! | [`tracer`] | what starts spans: sampler, limits, resource and the way out, tied together |
 //! | [`pipeline`] | batch, worker, exporters |
 //! | [`config`], [`resource`], [`stats`], [`error`], [`diagnostic`] | set-up, and what the library says about itself |
@@ -32,6 +33,7 @@ pub mod exception;
 pub mod http_server;
 pub mod id;
 pub mod limits;
+pub mod metrics;
 pub mod pipeline;
 pub mod propagation;
 pub mod resource;

@@ -27,6 +27,8 @@ pub struct Stats {
     exit: AtomicU64,
     retries: AtomicU64,
     exported_bytes: AtomicU64,
+    metric_exports: AtomicU64,
+    metric_exports_failed: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
@@ -46,6 +48,8 @@ pub struct Snapshot {
     pub dropped_exit: u64,
     pub retries: u64,
     pub exported_bytes: u64,
+    pub metric_exports: u64,
+    pub metric_exports_failed: u64,
     pub last_error: Option<String>,
 }
 
@@ -74,6 +78,16 @@ impl Stats {
 
     pub(crate) fn count_retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request of metrics that every destination took that takes metrics.
+    pub(crate) fn count_metric_export(&self) {
+        self.metric_exports.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request of metrics that some destination did not take, or not whole.
+    pub(crate) fn count_metric_export_failed(&self) {
+        self.metric_exports_failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_dropped(&self, reason: DropReason, spans: u64) {
@@ -106,6 +120,8 @@ impl Stats {
             not_sampled: read(&self.not_sampled),
             retries: read(&self.retries),
             exported_bytes: read(&self.exported_bytes),
+            metric_exports: read(&self.metric_exports),
+            metric_exports_failed: read(&self.metric_exports_failed),
             last_error: self
                 .last_error
                 .lock()

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use crate::clock::Start;
-use crate::config::{Config, HttpConfig};
+use crate::config::{Config, ExporterConfig, HttpConfig, Signal};
 use crate::context::{SpanContext, TraceFlags};
 use crate::error::Error;
 use crate::id::{SpanId, TraceId};
 use crate::limits::SpanLimits;
+use crate::metrics::HttpServerMetrics;
 use crate::pipeline::{BuildExporters, Pipeline, exporter};
 use crate::propagation::Propagators;
 use crate::sampler::Sampler;
@@ -45,7 +46,8 @@ pub(crate) enum Decision {
 /// Starts spans and sends them on.
 pub struct Tracer {
     config: Config,
-    build_exporters: Option<BuildExporters>,
+    build_span_exporters: Option<BuildExporters>,
+    build_metric_exporters: Option<BuildExporters>,
     /// Null when nothing is exported. Replaced in a forked child; the old one is left alone, see [`Pipeline`].
     pipeline: AtomicPtr<Pipeline>,
 }
@@ -59,33 +61,35 @@ impl std::fmt::Debug for Tracer {
 impl Tracer {
     /// A tracer for this configuration, with the exporters it names. It is never freed.
     pub fn new(config: Config) -> Result<&'static Self, Error> {
-        // Built once here so that a bad certificate or endpoint is an error now, and again on the worker's own thread.
-        for exporter in &config.exporters {
-            exporter::build(exporter)?;
-        }
-        let exporters = config.exporters.clone();
-        let build: Option<BuildExporters> = (!exporters.is_empty()).then(|| {
-            let build = move || {
-                exporters
-                    .iter()
-                    .filter_map(|exporter| exporter::build(exporter).ok())
-                    .collect()
-            };
-            std::sync::Arc::new(build) as BuildExporters
-        });
-        Ok(Self::leak(config, build))
+        let spans = build_exporters(&config.exporters, Signal::Traces)?;
+        let metrics = build_exporters(&config.metrics.exporters, Signal::Metrics)?;
+        Ok(Self::leak(config, spans, metrics))
     }
 
-    /// A tracer whose spans go to the exporters that `build_exporters` makes. It is never freed.
+    /// A tracer whose spans go to the exporters that `build_exporters` makes, and that measures nothing. It is never freed.
     pub fn with_exporters(config: Config, build_exporters: BuildExporters) -> &'static Self {
-        Self::leak(config, Some(build_exporters))
+        Self::leak(config, Some(build_exporters), None)
     }
 
-    fn leak(config: Config, build_exporters: Option<BuildExporters>) -> &'static Self {
-        let build_exporters = build_exporters.filter(|_| !config.disabled);
+    /// A tracer whose spans go to the exporters that `spans` makes and its metrics to those that `metrics` makes; `None` is
+    /// for a signal that is not exported. It is never freed.
+    pub fn with_exporters_of(
+        config: Config,
+        spans: Option<BuildExporters>,
+        metrics: Option<BuildExporters>,
+    ) -> &'static Self {
+        Self::leak(config, spans, metrics)
+    }
+
+    fn leak(
+        config: Config,
+        spans: Option<BuildExporters>,
+        metrics: Option<BuildExporters>,
+    ) -> &'static Self {
         let tracer = Self {
+            build_span_exporters: spans.filter(|_| !config.disabled),
+            build_metric_exporters: metrics.filter(|_| !config.disabled),
             config,
-            build_exporters,
             pipeline: AtomicPtr::default(),
         };
         tracer.renew_pipeline();
@@ -93,19 +97,23 @@ impl Tracer {
     }
 
     fn renew_pipeline(&self) {
-        if let Some(build_exporters) = &self.build_exporters {
-            let resource = self.config.resource.for_current_process();
-            let pipeline = Pipeline::new(
-                self.config.batch.clone(),
-                &resource,
-                build_exporters.clone(),
-            );
-            self.pipeline
-                .store(Box::leak(Box::new(pipeline)), Ordering::Release);
+        if self.build_span_exporters.is_none() && self.build_metric_exporters.is_none() {
+            return;
         }
+        let resource = self.config.resource.for_current_process();
+        let metrics = self.build_metric_exporters.clone();
+        let pipeline = Pipeline::leaked(
+            self.config.batch.clone(),
+            &resource,
+            self.build_span_exporters.clone(),
+            metrics.map(|build| (self.config.metrics.clone(), build)),
+        );
+        self.pipeline
+            .store(std::ptr::from_ref(pipeline).cast_mut(), Ordering::Release);
     }
 
-    /// Gives a forked child a queue, counters and a worker of its own. What the parent had queued, the parent sends.
+    /// Gives a forked child a queue, metrics, counters and a worker of its own. What the parent had queued or measured, the
+    /// parent sends.
     ///
     /// Call it in the child before any other thread exists, after [`crate::id::enter_forked_child`].
     pub fn after_fork_in_child(&self) {
@@ -115,7 +123,7 @@ impl Tracer {
     #[inline]
     #[expect(unsafe_code, reason = "the pointer is null or leaked, see the field")]
     fn pipeline(&self) -> Option<&'static Pipeline> {
-        // SAFETY: the pointer is null or comes from `Box::leak` in `renew_pipeline`, and what it points to is never freed.
+        // SAFETY: the pointer is null or comes from `Pipeline::leaked`, and what it points to is never freed.
         unsafe { self.pipeline.load(Ordering::Acquire).as_ref() }
     }
 
@@ -147,7 +155,15 @@ impl Tracer {
 
     /// Whether spans can be recorded at all.
     pub fn exports(&self) -> bool {
-        self.pipeline().is_some()
+        self.build_span_exporters.is_some()
+    }
+
+    /// The instruments of HTTP servers; `None` when no metrics are exported. One load and two comparisons.
+    ///
+    /// Ask again for every request: a forked child has others.
+    #[inline]
+    pub fn http_server_metrics(&self) -> Option<&'static HttpServerMetrics> {
+        Some(self.pipeline()?.metrics()?.http_server())
     }
 
     /// Starts a span now, as a child of `parent` or as the root of a new trace.
@@ -248,7 +264,7 @@ impl Tracer {
         }
     }
 
-    /// Sends everything that ended before the call; see [`Pipeline::force_flush`].
+    /// Sends everything that ended or was measured before the call; see [`Pipeline::force_flush`].
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
         self.pipeline()
             .map_or(Ok(()), |pipeline| pipeline.force_flush(timeout))
@@ -264,4 +280,26 @@ impl Tracer {
     pub fn stats(&self) -> Snapshot {
         self.pipeline().map(Pipeline::snapshot).unwrap_or_default()
     }
+}
+
+/// What makes these exporters; `None` when there are none.
+///
+/// They are made once here so that a bad certificate or endpoint is an error now, and again on the worker's own thread.
+fn build_exporters(
+    exporters: &[ExporterConfig],
+    signal: Signal,
+) -> Result<Option<BuildExporters>, Error> {
+    for exporter in exporters {
+        exporter::build(exporter, signal)?;
+    }
+    let exporters = exporters.to_vec();
+    Ok((!exporters.is_empty()).then(|| {
+        let build = move || {
+            exporters
+                .iter()
+                .filter_map(|exporter| exporter::build(exporter, signal).ok())
+                .collect()
+        };
+        std::sync::Arc::new(build) as BuildExporters
+    }))
 }

@@ -331,6 +331,8 @@ class _Stats(TypedDict):
     dropped: _Dropped
     retries: int
     exported_bytes: int
+    metric_exports: int
+    metric_exports_failed: int
     swallowed_errors: int
     last_error: str | None
 
@@ -341,6 +343,7 @@ def stats() -> _Stats:
         `ended`: recorded spans that ended. `not_sampled`: spans that were not recorded. `pending`: queued or on their way.
         `exported`: taken by every destination. `dropped`, by reason: `queue_full`, `rejected` by a destination, `failed` to be
         sent in the export timeout, lost at `exit`. `retries`: repeated attempts. `exported_bytes`: bytes of the requests, before compression.
+        `metric_exports`: requests of metrics that were taken; `metric_exports_failed`: that were not, or not whole.
         `swallowed_errors`: errors that were kept from user code. `last_error`: the last export error, or None.
 
     Example:

@@ -28,6 +28,7 @@ def init_tracing(
     client_certificate: str | PathLike[str] | None = None,
     client_key: str | PathLike[str] | None = None,
     exporter: str | Sequence[str] | None = None,
+    metrics_exporter: str | Sequence[str] | None = None,
     sampler: str | None = None,
     sampler_ratio: float | None = None,
     propagators: str | Sequence[str] | None = None,
@@ -37,6 +38,8 @@ def init_tracing(
     max_queue_bytes: int | None = None,
     max_export_batch_size: int | None = None,
     export_timeout_ms: float | None = None,
+    metric_export_interval_ms: float | None = None,
+    metric_cardinality_limit: int | None = None,
     attribute_count_limit: int | None = None,
     attribute_value_length_limit: int | None = None,
     event_count_limit: int | None = None,
@@ -47,7 +50,7 @@ def init_tracing(
     """Sets tracing up for this process. Call it once, where the process starts.
 
     Nearly every argument has an `OTEL_*` variable that is used when the argument is absent, and the OTLP ones a form
-    for traces alone (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`) that goes before it; see the OpenTelemetry specification,
+    for one signal (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `..._METRICS_TIMEOUT`) that goes before it; see the OpenTelemetry specification,
     "Environment Variable Specification". With neither an endpoint nor an exporter, spans carry context to other
     services and nothing is sent. The exporter thread starts with the first span. A second call with the same arguments
     does nothing; with others it says so and changes nothing.
@@ -57,8 +60,9 @@ def init_tracing(
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
-        endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces` is appended for http.
-            `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (used as it is), `OTEL_EXPORTER_OTLP_ENDPOINT`.
+        endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces` and `/v1/metrics` are appended for
+            http, and one that ends so is for that signal alone. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
+            `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` (used as they are), `OTEL_EXPORTER_OTLP_ENDPOINT`.
         protocol: `http/protobuf` (default) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`.
         headers: Sent with every export, for example an API key. `OTEL_EXPORTER_OTLP_HEADERS`.
         timeout_ms: Milliseconds for one attempt to export; 10,000. `OTEL_EXPORTER_OTLP_TIMEOUT`.
@@ -67,7 +71,8 @@ def init_tracing(
         certificate: PEM file of the CA to trust. `OTEL_EXPORTER_OTLP_CERTIFICATE`.
         client_certificate: PEM file of the client's certificate. `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.
         client_key: PEM file of the client's key. `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
-        exporter: `otlp`, `console`, `none`, or several. `OTEL_TRACES_EXPORTER`.
+        exporter: `otlp`, `console`, `none`, or several, for spans. `OTEL_TRACES_EXPORTER`.
+        metrics_exporter: The same for metrics. `OTEL_METRICS_EXPORTER`.
         sampler: `always_on`, `always_off`, `traceidratio`, `parentbased_always_on` (default), `parentbased_always_off`
             or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
         sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.
@@ -79,6 +84,9 @@ def init_tracing(
         max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
+        metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
+        metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
+            together, under `otel.metric.overflow`.
         attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
         attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
         event_count_limit: Events of a span; 128. `OTEL_SPAN_EVENT_COUNT_LIMIT`.

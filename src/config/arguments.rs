@@ -22,8 +22,10 @@ pub struct Arguments {
 
     /// `otlp`, `console`, or `none` alone. `OTEL_TRACES_EXPORTER`
     pub exporter: Option<Vec<String>>,
-    /// Where OTLP goes. With HTTP a base URL: `/v1/traces` is appended unless its path ends so.
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`
+    /// As `exporter`, for metrics. `OTEL_METRICS_EXPORTER`
+    pub metrics_exporter: Option<Vec<String>>,
+    /// Where OTLP goes. With HTTP a base URL, to which each signal appends its path; one that ends in `/v1/traces` or
+    /// `/v1/metrics` is a full URL, and for that signal alone. `OTEL_EXPORTER_OTLP_ENDPOINT`
     pub endpoint: Option<String>,
     /// `http/protobuf` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`
     pub protocol: Option<String>,
@@ -59,6 +61,11 @@ pub struct Arguments {
     pub max_export_batch_size: Option<i64>,
     /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
     pub export_timeout_ms: Option<f64>,
+
+    /// Milliseconds between two exports of metrics. `OTEL_METRIC_EXPORT_INTERVAL`
+    pub metric_export_interval_ms: Option<f64>,
+    /// Attribute sets that an instrument tells apart.
+    pub metric_cardinality_limit: Option<i64>,
 
     /// Attributes on a span. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`
     pub attribute_count_limit: Option<i64>,

@@ -4,22 +4,19 @@ use url::{Position, Url};
 
 use super::Arguments;
 use super::otlp::Protocol;
+use super::signal::Signal;
 use super::source::{Problem, Variables, argument};
 use crate::error::Error;
 
-/// The path of traces under a base URL (OTLP specification, "OTLP/HTTP Request").
-const TRACES_PATH: &str = "/v1/traces";
-
-/// Used as it is.
-const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 /// With HTTP a base URL, whatever its path (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP").
 const GENERAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// The endpoint of a receiver on this host.
-pub(super) const fn default(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http://localhost:4318/v1/traces",
-        Protocol::Grpc => "http://localhost:4317",
+pub(super) const fn default(protocol: Protocol, signal: Signal) -> &'static str {
+    match (protocol, signal) {
+        (Protocol::Http, Signal::Traces) => "http://localhost:4318/v1/traces",
+        (Protocol::Http, Signal::Metrics) => "http://localhost:4318/v1/metrics",
+        (Protocol::Grpc, _) => "http://localhost:4317",
     }
 }
 
@@ -27,27 +24,33 @@ pub(super) const fn default(protocol: Protocol) -> &'static str {
 pub(super) fn load(
     arguments: &Arguments,
     variables: &mut Variables<'_>,
-    protocol: Protocol,
-    insecure: bool,
+    signal: Signal,
+    (protocol, insecure): (Protocol, bool),
     default: &str,
 ) -> Result<Option<String>, Error> {
     let parse = |text: &str| match protocol {
         Protocol::Http => parse_http_endpoint(text),
         Protocol::Grpc => parse_grpc_endpoint(text, insecure),
     };
-    let (url, is_base) = match argument("endpoint", arguments.endpoint.as_deref(), parse)? {
-        // Whoever copies a full URL from a vendor's page into the program means it.
+    // Whoever copies a full URL from a vendor's page into the program means it, and means one signal.
+    let is_full = |url: &Url, signal: Signal| {
+        protocol == Protocol::Http && url.path().trim_end_matches('/').ends_with(signal.path())
+    };
+    let given = argument("endpoint", arguments.endpoint.as_deref(), parse)?
+        .filter(|url| !is_full(url, signal.other()));
+    let names = [signal.endpoint_variable(), GENERAL_ENDPOINT];
+    let (url, is_base) = match given {
         Some(url) => {
-            let is_full = url.path().trim_end_matches('/').ends_with(TRACES_PATH);
-            (url, !is_full)
+            let is_base = !is_full(&url, signal);
+            (url, is_base)
         }
-        None => match variables.read_named(&[TRACES_ENDPOINT, GENERAL_ENDPOINT], parse, default) {
+        None => match variables.read_named(&names, parse, default) {
             Some((name, url)) => (url, name == GENERAL_ENDPOINT),
             None => return Ok(None),
         },
     };
     Ok(Some(match protocol {
-        Protocol::Http if is_base => with_traces_path(url).into(),
+        Protocol::Http if is_base => with_path(url, signal.path()).into(),
         Protocol::Http => url.into(),
         // gRPC chooses the path itself, and takes credentials from headers only.
         Protocol::Grpc => {
@@ -79,8 +82,8 @@ fn parse_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-fn with_traces_path(mut url: Url) -> Url {
-    let path = format!("{}{TRACES_PATH}", url.path().trim_end_matches('/'));
+fn with_path(mut url: Url, path: &str) -> Url {
+    let path = format!("{}{path}", url.path().trim_end_matches('/'));
     url.set_path(&path);
     url
 }

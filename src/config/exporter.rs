@@ -2,10 +2,11 @@
 
 use super::Arguments;
 use super::otlp::{self, OtlpConfig, Protocol};
+use super::signal::Signal;
 use super::source::{Problem, Variables};
 use crate::error::Error;
 
-/// One destination of spans.
+/// One destination of one signal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExporterConfig {
     /// OTLP as protobuf over HTTP.
@@ -22,25 +23,31 @@ enum Choice {
     Console,
 }
 
-/// The exporters, and whether there is none only because nothing said where to send spans.
+/// The exporters of a signal, and whether there is none only because nothing said where to send it.
 ///
 /// The specification's default is OTLP to localhost. Without an endpoint, and unless OTLP was asked for by name, we send
 /// nothing instead: a program in development has no collector, and errors about it would be noise.
 pub(super) fn load(
     arguments: &Arguments,
     variables: &mut Variables<'_>,
+    signal: Signal,
 ) -> Result<(Vec<ExporterConfig>, bool), Error> {
-    let chosen = variables.list(
-        ("exporter", arguments.exporter.as_ref()),
-        "OTEL_TRACES_EXPORTER",
-        parse,
-        "otlp if there is an endpoint",
-    )?;
+    let (argument, variable) = match signal {
+        Signal::Traces => (
+            ("exporter", arguments.exporter.as_ref()),
+            "OTEL_TRACES_EXPORTER",
+        ),
+        Signal::Metrics => (
+            ("metrics_exporter", arguments.metrics_exporter.as_ref()),
+            "OTEL_METRICS_EXPORTER",
+        ),
+    };
+    let chosen = variables.list(argument, variable, parse, "otlp if there is an endpoint")?;
     let otlp_is_chosen = chosen
         .as_ref()
         .is_some_and(|chosen| chosen.contains(&Choice::Otlp));
     // Read even if OTLP is not in use, so that a wrong argument shows before the program reaches production.
-    let otlp = otlp::load(arguments, variables, otlp_is_chosen)?;
+    let otlp = otlp::load(arguments, variables, signal, otlp_is_chosen)?;
     let wants_endpoint = chosen.is_none() && !otlp.has_endpoint;
     let chosen = chosen.unwrap_or_else(|| {
         if wants_endpoint {

@@ -11,14 +11,18 @@ mod endpoint;
 mod exporter;
 mod headers;
 mod limits;
+mod metrics;
 mod otlp;
 mod sampler;
+mod signal;
 mod source;
 
 pub use arguments::Arguments;
 pub use batch::BatchConfig;
 pub use exporter::ExporterConfig;
+pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, OtlpConfig};
+pub use signal::Signal;
 
 use crate::diagnostic::Level;
 use crate::error::Error;
@@ -43,6 +47,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// Where spans go; empty: nowhere.
     pub exporters: Vec<ExporterConfig>,
+    /// Where metrics go, and how.
+    pub metrics: MetricsConfig,
     /// How context crosses process borders.
     pub propagators: Propagators,
     /// Settings of HTTP instrumentation.
@@ -73,7 +79,8 @@ impl Config {
     ) -> Result<(Self, Vec<String>), Error> {
         let mut variables = Variables::new(env);
         let disabled = variables.switch(arguments.disabled, &["OTEL_SDK_DISABLED"]);
-        let (exporters, wants_endpoint) = exporter::load(arguments, &mut variables)?;
+        let (exporters, wants_endpoint) =
+            exporter::load(arguments, &mut variables, Signal::Traces)?;
         let config = Self {
             disabled,
             resource: resource(arguments, &mut variables)?,
@@ -81,6 +88,7 @@ impl Config {
             limits: limits::load(arguments, &mut variables)?,
             batch: batch::load(arguments, &mut variables)?,
             exporters,
+            metrics: metrics::load(arguments, &mut variables)?,
             propagators: propagators(arguments, &mut variables)?,
             http: http(arguments, &mut variables)?,
             log_level: log_level(arguments, &mut variables)?,

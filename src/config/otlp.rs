@@ -4,17 +4,24 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::signal::Signal;
 use super::source::{Problem, Variables, argument, without_password};
 use super::{Arguments, endpoint, headers};
 use crate::error::Error;
 
 /// The signal's own variable, then the general one.
 macro_rules! variables_of {
-    ($setting:literal) => {
-        &[
-            concat!("OTEL_EXPORTER_OTLP_TRACES_", $setting),
-            concat!("OTEL_EXPORTER_OTLP_", $setting),
-        ]
+    ($signal:expr, $setting:literal) => {
+        match $signal {
+            Signal::Traces => &[
+                concat!("OTEL_EXPORTER_OTLP_TRACES_", $setting),
+                concat!("OTEL_EXPORTER_OTLP_", $setting),
+            ],
+            Signal::Metrics => &[
+                concat!("OTEL_EXPORTER_OTLP_METRICS_", $setting),
+                concat!("OTEL_EXPORTER_OTLP_", $setting),
+            ],
+        }
     };
 }
 
@@ -23,6 +30,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Settings of one OTLP exporter, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OtlpConfig {
+    /// What is sent.
+    pub signal: Signal,
     /// With HTTP the URL to post to; with gRPC `scheme://host:port`.
     pub endpoint: String,
     /// Sent with every request. Names are lower-case; names and values are legal in HTTP.
@@ -46,6 +55,7 @@ impl fmt::Debug for OtlpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("OtlpConfig")
+            .field("signal", &self.signal)
             .field("endpoint", &without_password("endpoint", &self.endpoint))
             .field("headers", &names)
             .field("timeout", &self.timeout)
@@ -83,40 +93,42 @@ pub(super) struct Otlp {
     pub(super) has_endpoint: bool,
 }
 
-/// Reads and checks the OTLP settings. `is_chosen`: an exporter setting names OTLP, so that it needs no endpoint.
+/// Reads and checks the OTLP settings of a signal. `is_chosen`: an exporter setting names OTLP, so that it needs no endpoint.
 pub(super) fn load(
     arguments: &Arguments,
     variables: &mut Variables<'_>,
+    signal: Signal,
     is_chosen: bool,
 ) -> Result<Otlp, Error> {
     let protocol = variables
         .text(
             ("protocol", arguments.protocol.as_deref()),
-            variables_of!("PROTOCOL"),
+            variables_of!(signal, "PROTOCOL"),
             parse_protocol,
             "http/protobuf",
         )?
         .unwrap_or(Protocol::Http);
-    let insecure = variables.switch(arguments.insecure, variables_of!("INSECURE"));
-    let default_endpoint = endpoint::default(protocol);
+    let insecure = variables.switch(arguments.insecure, variables_of!(signal, "INSECURE"));
+    let default_endpoint = endpoint::default(protocol, signal);
     let without_one = if is_chosen {
         default_endpoint
     } else {
         "no endpoint"
     };
-    let endpoint = endpoint::load(arguments, variables, protocol, insecure, without_one)?;
+    let transport = (protocol, insecure);
+    let endpoint = endpoint::load(arguments, variables, signal, transport, without_one)?;
     let has_endpoint = endpoint.is_some();
     let endpoint = endpoint.unwrap_or_else(|| default_endpoint.to_owned());
 
     let timeout = variables.timeout(
         ("timeout_ms", arguments.timeout_ms),
-        variables_of!("TIMEOUT"),
+        variables_of!(signal, "TIMEOUT"),
         DEFAULT_TIMEOUT,
     )?;
     let compression = variables
         .text(
             ("compression", arguments.compression.as_deref()),
-            variables_of!("COMPRESSION"),
+            variables_of!(signal, "COMPRESSION"),
             parse_compression,
             "none",
         )?
@@ -124,16 +136,17 @@ pub(super) fn load(
     let certificate = file(
         variables,
         ("certificate", arguments.certificate.as_ref()),
-        variables_of!("CERTIFICATE"),
+        variables_of!(signal, "CERTIFICATE"),
         "the authorities of the system",
     )?;
-    let (client_certificate, client_key) = client_identity(arguments, variables)?;
+    let (client_certificate, client_key) = client_identity(arguments, variables, signal)?;
     Ok(Otlp {
         protocol,
         config: OtlpConfig {
+            signal,
             insecure: endpoint.starts_with("http://"),
             endpoint,
-            headers: headers::load(arguments, variables_of!("HEADERS"), variables)?,
+            headers: headers::load(arguments, variables_of!(signal, "HEADERS"), variables)?,
             timeout,
             compression,
             certificate,
@@ -185,17 +198,18 @@ fn file(
 fn client_identity(
     arguments: &Arguments,
     variables: &mut Variables<'_>,
+    signal: Signal,
 ) -> Result<(Option<PathBuf>, Option<PathBuf>), Error> {
     let certificate = file(
         variables,
         ("client_certificate", arguments.client_certificate.as_ref()),
-        variables_of!("CLIENT_CERTIFICATE"),
+        variables_of!(signal, "CLIENT_CERTIFICATE"),
         "no client certificate",
     )?;
     let key = file(
         variables,
         ("client_key", arguments.client_key.as_ref()),
-        variables_of!("CLIENT_KEY"),
+        variables_of!(signal, "CLIENT_KEY"),
         "no client key",
     )?;
     let (present, missing, is_argument) = match (&certificate, &key) {

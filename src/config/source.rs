@@ -39,9 +39,14 @@ impl<'a> Variables<'a> {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
+    /// Each variable is complained of once, however many signals read it.
     pub(super) fn warn(&mut self, name: &str, what: impl Display, instead: impl Display) {
+        let prefix = format!("{name}: ");
+        if self.warnings.iter().any(|said| said.starts_with(&prefix)) {
+            return;
+        }
         self.warnings
-            .push(format!("{name}: {what}; using {instead}"));
+            .push(format!("{prefix}{what}; using {instead}"));
     }
 
     /// The first of the variables `names`, most specific first, that `parse` accepts. `default` is what the caller uses

@@ -1,9 +1,10 @@
-//! From a finished span to its destinations: [`batch`], [`worker`], [`exporter`].
+//! From a finished span, and from a measurement, to their destinations: [`batch`], [`worker`], [`exporter`].
 //!
 //! [`Pipeline`] ties them together for one process. A forked child gets a new one: nothing of the parent's is touched,
 //! so it does not matter what the parent's worker held at the moment of the fork.
 
 pub mod batch;
+mod delivery;
 pub mod exporter;
 pub mod waterfall;
 pub mod worker;
@@ -13,9 +14,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::BatchConfig;
+use crate::config::{BatchConfig, MetricsConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::resource::Resource;
 use crate::stats::{DropReason, Snapshot, Stats};
 use crate::wire::request::Envelope;
@@ -30,13 +32,22 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Builds the exporters, on the worker thread: once when it starts, and again in a forked child.
 pub type BuildExporters = Arc<dyn Fn() -> Vec<Box<dyn Exporter>> + Send + Sync>;
 
-/// Batch, worker and exporters of one process.
+/// The metrics of one process and the way out for them.
+pub(crate) struct MetricsPipeline {
+    pub(crate) metrics: Metrics,
+    pub(crate) build_exporters: BuildExporters,
+}
+
+/// Batch, metrics, worker and exporters of one process.
 pub struct Pipeline {
     pub(crate) config: BatchConfig,
     pub(crate) envelope: Envelope,
     pub(crate) batch: Batch,
     pub(crate) stats: Stats,
-    pub(crate) build_exporters: BuildExporters,
+    /// `None` when no spans are exported.
+    pub(crate) build_span_exporters: Option<BuildExporters>,
+    /// `None` when no metrics are exported.
+    pub(crate) metrics: Option<MetricsPipeline>,
     /// Whether a worker was started; read on every push.
     started: AtomicBool,
     closed: AtomicBool,
@@ -52,18 +63,39 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline whose worker starts with the first span.
-    pub fn new(config: BatchConfig, resource: &Resource, build_exporters: BuildExporters) -> Self {
-        Self {
+    /// A pipeline whose worker starts with the first span or the first measurement. It is never freed: spans and the worker
+    /// refer to it for as long as the process lives.
+    pub fn leaked(
+        config: BatchConfig,
+        resource: &Resource,
+        build_span_exporters: Option<BuildExporters>,
+        metrics: Option<(MetricsConfig, BuildExporters)>,
+    ) -> &'static Self {
+        let metrics = metrics.map(|(config, build_exporters)| MetricsPipeline {
+            metrics: Metrics::new(config),
+            build_exporters,
+        });
+        let pipeline: &'static Self = Box::leak(Box::new(Self {
             batch: Batch::new(&config),
             envelope: Envelope::new(resource),
             stats: Stats::default(),
-            build_exporters,
+            build_span_exporters,
+            metrics,
             started: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             worker: Mutex::new(None),
             config,
+        }));
+        if let Some(metrics) = pipeline.metrics() {
+            metrics.when_first_recorded(Box::new(|| pipeline.start_worker()));
         }
+        pipeline
+    }
+
+    /// What is measured in this process; `None` when no metrics are exported.
+    #[inline]
+    pub fn metrics(&self) -> Option<&Metrics> {
+        self.metrics.as_ref().map(|pipeline| &pipeline.metrics)
     }
 
     pub(crate) fn stats(&self) -> &Stats {
@@ -112,29 +144,32 @@ impl Pipeline {
                 self.started.store(true, Ordering::Relaxed);
             }
             Err(error) => diagnostic::log_once(Level::Error, "worker-start", || {
-                format!("no spans are exported: the exporter thread could not be started: {error}")
+                format!("nothing is exported: the exporter thread could not be started: {error}")
             }),
         }
     }
 
+    /// Passes a command on. The receiver is disconnected when every loop of the worker has answered or is gone; it is `None`
+    /// when there is no worker.
     fn command(
         &self,
         command: impl FnOnce(std::sync::mpsc::SyncSender<()>) -> Command,
     ) -> Option<std::sync::mpsc::Receiver<()>> {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let (done, wait) = std::sync::mpsc::sync_channel(1);
-        worker.as_ref()?.send(command(done)).then_some(wait)
+        let (done, wait) = std::sync::mpsc::sync_channel(0);
+        worker.as_ref()?.send(&command(done));
+        Some(wait)
     }
 
-    /// Sends everything that ended before the call; waits at most `timeout`.
+    /// Sends everything that ended or was measured before the call; waits at most `timeout`.
     ///
     /// Blocks: bindings release the GIL around it.
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
         let failed_before = self.snapshot();
-        let Some(done) = self.command(Command::Flush) else {
+        let Some(done) = self.command(|done| Command::Flush { done }) else {
             return Ok(());
         };
-        // A worker that hangs up instead of answering has been shut down, and has sent everything before that.
+        // A worker that was shut down in between has sent everything before that.
         if done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
             return Err(self.timeout("force_flush", timeout));
         }
@@ -147,10 +182,17 @@ impl Pipeline {
                 after.last_error.as_deref().unwrap_or("no reason was given")
             )));
         }
+        if after.metric_exports_failed > failed_before.metric_exports_failed {
+            return Err(Error::Export(format!(
+                "metrics were not taken: {}",
+                after.last_error.as_deref().unwrap_or("no reason was given")
+            )));
+        }
         Ok(())
     }
 
-    /// Sends what is left within `timeout`, then closes: spans that end later are counted as dropped at exit.
+    /// Sends what is left within `timeout`, then closes: spans that end later are counted as dropped at exit, and nothing is
+    /// measured any more.
     ///
     /// Blocks: bindings release the GIL around it. A second call returns at once.
     pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
@@ -159,8 +201,11 @@ impl Pipeline {
         }
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
+        if let Some(metrics) = self.metrics() {
+            metrics.close();
+        }
         let finished = match self.command(|done| Command::Shutdown { deadline, done }) {
-            Some(done) => done.recv_timeout(timeout).is_ok(),
+            Some(done) => done.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout),
             None => true,
         };
         // Later spans start no worker; those still here will not be sent any more.

@@ -191,6 +191,9 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "client_certificate" => arguments.client_certificate = path()?,
             "client_key" => arguments.client_key = path()?,
             "exporter" => arguments.exporter = Some(names(&value, name)?),
+            "metrics_exporter" => arguments.metrics_exporter = Some(names(&value, name)?),
+            "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
+            "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
             "sampler" => arguments.sampler = text()?,
             "sampler_ratio" => arguments.sampler_ratio = number()?,
             "propagators" => arguments.propagators = Some(names(&value, name)?),
@@ -292,7 +295,7 @@ fn install(arguments: Arguments) -> Result<(), Error> {
 }
 
 /// The tracer of this configuration. What is wrong with a file is an error if an argument named the file; if a variable
-/// did, it is a warning, and nothing is exported over OTLP.
+/// did, it is a warning, and the signal that it is for is not exported over OTLP.
 fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, Error> {
     let error = match Tracer::new(config.clone()) {
         Ok(tracer) => return Ok(tracer),
@@ -327,20 +330,26 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
             }
         }
     }
+    let mut spans_alone = config;
+    keep_console(&mut spans_alone.metrics.exporters);
+    if let Ok(tracer) = Tracer::new(spans_alone.clone()) {
+        diagnostic::log(
+            Level::Warn,
+            &format!("{error}. Metrics are not exported until that is mended"),
+        );
+        return Ok(tracer);
+    }
     diagnostic::log(
         Level::Warn,
-        &format!("{error}. Spans are not exported until that is mended"),
+        &format!("{error}. Nothing is exported until that is mended"),
     );
-    let exporters = config
-        .exporters
-        .iter()
-        .filter(|exporter| matches!(exporter, ExporterConfig::Console))
-        .cloned()
-        .collect();
-    Tracer::new(Config {
-        exporters,
-        ..config
-    })
+    let mut console_alone = spans_alone;
+    keep_console(&mut console_alone.exporters);
+    Tracer::new(console_alone)
+}
+
+fn keep_console(exporters: &mut Vec<ExporterConfig>) {
+    exporters.retain(|exporter| matches!(exporter, ExporterConfig::Console));
 }
 
 fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {
@@ -403,6 +412,8 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     stats.set_item("dropped", dropped)?;
     stats.set_item("retries", snapshot.retries)?;
     stats.set_item("exported_bytes", snapshot.exported_bytes)?;
+    stats.set_item("metric_exports", snapshot.metric_exports)?;
+    stats.set_item("metric_exports_failed", snapshot.metric_exports_failed)?;
     stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
     stats.set_item("last_error", snapshot.last_error)?;
     Ok(stats)

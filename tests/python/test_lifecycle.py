@@ -378,7 +378,7 @@ class TestStats:
             assert stats["last_error"] is None
             assert set(stats) == {
                 "ended", "not_sampled", "pending", "exported", "dropped", "retries", "exported_bytes",
-                "swallowed_errors", "last_error",
+                "metric_exports", "metric_exports_failed", "swallowed_errors", "last_error",
             }
             assert set(stats["dropped"]) == {"queue_full", "rejected", "failed", "exit"}
             """,

@@ -166,7 +166,7 @@ impl Exporter for ConsoleExporter {
         "console"
     }
 
-    fn export(&mut self, request: Bytes, _spans: usize) -> BoxFuture<'_, Outcome> {
+    fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
         let outcome = self.accept(&request);
         Box::pin(std::future::ready(outcome))
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
@@ -24,7 +25,7 @@ impl MemoryExporter {
         Self::default()
     }
 
-    /// Takes out every request received so far, oldest first, as it was received; see [`decode`].
+    /// Takes out every request received so far, oldest first, as it was received; see [`decode`] and [`decode_metrics`].
     pub fn take(&self) -> Vec<Bytes> {
         std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -35,7 +36,7 @@ impl Exporter for MemoryExporter {
         "memory"
     }
 
-    fn export(&mut self, request: Bytes, _spans: usize) -> BoxFuture<'_, Outcome> {
+    fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
         self.requests
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -44,7 +45,12 @@ impl Exporter for MemoryExporter {
     }
 }
 
-/// Decodes what an exporter received, with the official protobuf definitions.
+/// Decodes what an exporter of metrics received, with the official protobuf definitions.
+pub fn decode_metrics(request: &[u8]) -> Result<ExportMetricsServiceRequest, prost::DecodeError> {
+    ExportMetricsServiceRequest::decode(request)
+}
+
+/// Decodes what an exporter of spans received, with the official protobuf definitions.
 pub fn decode(request: &[u8]) -> Result<ExportTraceServiceRequest, prost::DecodeError> {
     ExportTraceServiceRequest::decode(request)
 }

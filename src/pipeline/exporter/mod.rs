@@ -1,9 +1,11 @@
-//! Where finished spans go. An exporter gets whole `ExportTraceServiceRequest` messages, already encoded.
+//! Where finished spans and collected metrics go. An exporter gets whole `ExportTraceServiceRequest` or
+//! `ExportMetricsServiceRequest` messages, already encoded; the transports are the same for both.
 //!
 //! Exporters live on the worker thread and never touch Python. One call is one attempt: the worker owns retries, the
 //! deadline and the counting of losses.
 
 pub mod console;
+pub mod console_metrics;
 mod endpoint;
 pub mod memory;
 pub mod otlp_grpc;
@@ -18,15 +20,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::config::ExporterConfig;
+use crate::config::{ExporterConfig, Signal};
 use crate::error::Error;
+
+/// What to do about a destination that does not take metrics.
+const NO_METRICS: &str = "if it takes no metrics, set OTEL_METRICS_EXPORTER=none; if it does, check \
+                          OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
 
 /// What came of one attempt to deliver one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination took the request.
     Delivered {
-        /// Spans it said it refused (`partial_success.rejected_spans`).
+        /// Spans or data points it said it refused (`partial_success.rejected_spans`, `rejected_data_points`).
         rejected: u64,
         /// What it said about them, or a warning without rejections.
         message: Option<String>,
@@ -40,6 +46,11 @@ pub enum Outcome {
     },
     /// Never going to be taken; sending it again is wrong.
     Rejected {
+        /// For the log and `stats()`.
+        error: String,
+    },
+    /// Refused because the destination does not take this signal at all.
+    Unsupported {
         /// For the log and `stats()`.
         error: String,
     },
@@ -58,29 +69,33 @@ impl Outcome {
     };
 }
 
-/// A destination for encoded spans.
+/// A destination for one encoded signal.
 pub trait Exporter: Send {
     /// The name used in logs: `otlp http http://localhost:4318/v1/traces`.
     fn name(&self) -> &str;
 
-    /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `spans` spans.
+    /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `items` spans or
+    /// `ExportMetricsServiceRequest` of as many metrics.
     ///
     /// The worker drops the future when the deadline passes, so it must be safe to drop at any await.
-    fn export(&mut self, request: Bytes, spans: usize) -> BoxFuture<'_, Outcome>;
+    fn export(&mut self, request: Bytes, items: usize) -> BoxFuture<'_, Outcome>;
 
     /// Writes out what is held back, at flush and at shutdown.
     fn flush(&mut self) {}
 }
 
-/// Makes the exporter that `config` describes, on any thread: nothing connects before the first export.
+/// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.
 ///
 /// # Errors
 ///
 /// [`Error::Configuration`] names the setting: a malformed endpoint or header, a certificate that cannot be read or used.
-pub fn build(config: &ExporterConfig) -> Result<Box<dyn Exporter>, Error> {
+pub fn build(config: &ExporterConfig, signal: Signal) -> Result<Box<dyn Exporter>, Error> {
     Ok(match config {
         ExporterConfig::OtlpHttp(config) => Box::new(otlp_http::OtlpHttpExporter::new(config)?),
         ExporterConfig::OtlpGrpc(config) => Box::new(otlp_grpc::OtlpGrpcExporter::new(config)?),
-        ExporterConfig::Console => Box::new(console::ConsoleExporter::new()),
+        ExporterConfig::Console => match signal {
+            Signal::Traces => Box::new(console::ConsoleExporter::new()),
+            Signal::Metrics => Box::new(console_metrics::ConsoleMetricsExporter::new()),
+        },
     })
 }

@@ -18,17 +18,23 @@ use tonic::{Code, Request, Status};
 
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{delivered, excerpt, is_about_size, retry_info};
-use super::{Exporter, Outcome, tls};
-use crate::config::{Compression, OtlpConfig};
+use super::{Exporter, NO_METRICS, Outcome, tls};
+use crate::config::{Compression, OtlpConfig, Signal};
 use crate::error::Error;
 
-const EXPORT: PathAndQuery =
-    PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+/// The method that takes a signal.
+fn export_path(signal: Signal) -> PathAndQuery {
+    PathAndQuery::from_static(match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    })
+}
 
 /// Sends requests to an OTLP/gRPC endpoint.
 #[derive(Debug)]
 pub struct OtlpGrpcExporter {
     name: String,
+    signal: Signal,
     endpoint: Endpoint,
     transport: transport::Endpoint,
     channel: Option<Channel>,
@@ -57,6 +63,7 @@ impl OtlpGrpcExporter {
         }
         Ok(Self {
             name: format!("otlp grpc {}", endpoint.shown()),
+            signal: config.signal,
             endpoint,
             transport,
             channel: None,
@@ -82,9 +89,9 @@ impl OtlpGrpcExporter {
                     error: self.endpoint.unreachable(&error),
                 };
             }
-            match client.unary(request, EXPORT, Raw).await {
+            match client.unary(request, export_path(self.signal), Raw).await {
                 Ok(response) => delivered(response.get_ref()),
-                Err(status) => failed(&status, &self.endpoint),
+                Err(status) => failed(&status, &self.endpoint, self.signal),
             }
         };
         let outcome = tokio::time::timeout(self.timeout, call).await;
@@ -104,13 +111,13 @@ impl Exporter for OtlpGrpcExporter {
         &self.name
     }
 
-    fn export(&mut self, request: Bytes, _spans: usize) -> BoxFuture<'_, Outcome> {
+    fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
         Box::pin(self.attempt(request))
     }
 }
 
 /// What a failed call means (OTLP specification, "OTLP/gRPC Response", table of retryable codes).
-fn failed(status: &Status, endpoint: &Endpoint) -> Outcome {
+fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
     // The collector did not say this: the connection failed under the call.
     if let Some(source) = status.source() {
         return Outcome::Retryable {
@@ -118,7 +125,7 @@ fn failed(status: &Status, endpoint: &Endpoint) -> Outcome {
             error: endpoint.unreachable(source),
         };
     }
-    let error = describe(status, endpoint);
+    let error = describe(status, endpoint, signal);
     let after = retry_info(status.details());
     match status.code() {
         // tonic's servers refuse a long message with OutOfRange, which would be retried for nothing.
@@ -130,6 +137,7 @@ fn failed(status: &Status, endpoint: &Endpoint) -> Outcome {
         // A proxy's HTTP 413 has no code of its own.
         Code::Unknown if is_about_size(status.message()) => Outcome::TooLarge { error },
         Code::ResourceExhausted if after.is_none() => Outcome::Rejected { error },
+        Code::Unimplemented if signal == Signal::Metrics => Outcome::Unsupported { error },
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::ResourceExhausted
@@ -142,7 +150,7 @@ fn failed(status: &Status, endpoint: &Endpoint) -> Outcome {
 }
 
 /// `PermissionDenied from http://host:4317: no such tenant; check the credentials in ...`
-fn describe(status: &Status, endpoint: &Endpoint) -> String {
+fn describe(status: &Status, endpoint: &Endpoint, signal: Signal) -> String {
     let mut text = format!("{:?} from {}", status.code(), endpoint.shown());
     if !status.message().is_empty() {
         text = format!("{text}: {}", excerpt(status.message()));
@@ -150,6 +158,10 @@ fn describe(status: &Status, endpoint: &Endpoint) -> String {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => {
             text.push_str("; check the credentials in OTEL_EXPORTER_OTLP_HEADERS");
+        }
+        Code::Unimplemented if signal == Signal::Metrics => {
+            text.push_str("; ");
+            text.push_str(NO_METRICS);
         }
         Code::Unimplemented => text.push_str("; is this an OTLP receiver that takes traces?"),
         _ => {}

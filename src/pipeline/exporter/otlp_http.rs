@@ -17,8 +17,8 @@ use reqwest::{Client, Response, redirect};
 
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{delivered, excerpt, failure_message, retry_after};
-use super::{Exporter, Outcome, tls};
-use crate::config::{Compression, OtlpConfig};
+use super::{Exporter, NO_METRICS, Outcome, tls};
+use crate::config::{Compression, OtlpConfig, Signal};
 use crate::error::Error;
 
 /// A longer answer is not read: what a collector has to say fits in some hundred bytes.
@@ -28,6 +28,7 @@ const MAX_RESPONSE: usize = 4 << 20;
 #[derive(Debug)]
 pub struct OtlpHttpExporter {
     name: String,
+    signal: Signal,
     endpoint: Endpoint,
     client: Client,
     timeout: Duration,
@@ -57,6 +58,7 @@ impl OtlpHttpExporter {
         }
         Ok(Self {
             name: format!("otlp http {}", endpoint.shown()),
+            signal: config.signal,
             client: builder
                 .build()
                 .map_err(|error| Error::configuration("otlp http exporter", error.to_string()))?,
@@ -111,6 +113,14 @@ impl OtlpHttpExporter {
                 }
             }
             StatusCode::PAYLOAD_TOO_LARGE => Outcome::TooLarge { error },
+            // A receiver of traces alone has no such path, and says so in one of these ways.
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
+                if self.signal == Signal::Metrics =>
+            {
+                Outcome::Unsupported { error }
+            }
             _ => Outcome::Rejected { error },
         }
     }
@@ -125,6 +135,11 @@ impl OtlpHttpExporter {
         let advice = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "check the credentials in OTEL_EXPORTER_OTLP_HEADERS".to_owned()
+            }
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+                if self.signal == Signal::Metrics =>
+            {
+                NO_METRICS.to_owned()
             }
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
                 "check the path: collectors usually take spans at /v1/traces, which OTEL_EXPORTER_OTLP_ENDPOINT gets \
@@ -147,7 +162,7 @@ impl Exporter for OtlpHttpExporter {
         &self.name
     }
 
-    fn export(&mut self, request: Bytes, _spans: usize) -> BoxFuture<'_, Outcome> {
+    fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
         Box::pin(self.attempt(request))
     }
 }

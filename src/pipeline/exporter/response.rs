@@ -49,7 +49,8 @@ struct Delay {
     nanos: i32,
 }
 
-/// The outcome of a request that was taken, with what `partial_success` says of it.
+/// The outcome of a request that was taken, with what `partial_success` says of it. The response of every signal has the
+/// same fields under the same numbers; only their names differ.
 ///
 /// A body that does not decode changes nothing: the status has already said that the spans were taken.
 pub(super) fn delivered(body: &[u8]) -> Outcome {

@@ -19,10 +19,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Exporter, Outcome};
-use crate::config::{Compression, OtlpConfig};
+use crate::config::{Compression, OtlpConfig, Signal};
 
 pub(super) fn config(endpoint: impl Into<String>) -> OtlpConfig {
     OtlpConfig {
+        signal: Signal::Traces,
         endpoint: endpoint.into(),
         headers: Vec::new(),
         timeout: Duration::from_secs(20),
@@ -51,6 +52,7 @@ pub(super) fn error(outcome: &Outcome) -> &str {
         Outcome::Delivered { .. } => "delivered",
         Outcome::Retryable { error, .. }
         | Outcome::Rejected { error }
+        | Outcome::Unsupported { error }
         | Outcome::TooLarge { error } => error,
     }
 }

@@ -116,10 +116,11 @@ fn kind(code: Code, message: &str, retry: Option<Duration>) -> &'static str {
     let details = rpc_status(message, retry);
     let status = Status::with_details(code, message, details.into());
     let endpoint = Endpoint::parse("http://localhost:4317", Protocol::Grpc).unwrap();
-    match failed(&status, &endpoint) {
+    match failed(&status, &endpoint, Signal::Traces) {
         Outcome::Delivered { .. } => "delivered",
         Outcome::Retryable { .. } => "retryable",
         Outcome::Rejected { .. } => "rejected",
+        Outcome::Unsupported { .. } => "unsupported",
         Outcome::TooLarge { .. } => "too large",
     }
 }
@@ -313,6 +314,26 @@ fn tls_needs_the_authority_and_offers_the_client_certificate() {
     });
     assert!(
         error(&outcome).contains("set OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn metrics_go_to_the_metrics_service_which_may_not_be_there() {
+    let to_metrics = |config: &mut OtlpConfig| config.signal = Signal::Metrics;
+    let (outcome, head, _) = call(Some(b""), &Status::ok(""), to_metrics);
+    assert_eq!(outcome, Outcome::DELIVERED);
+    assert_eq!(
+        head.uri.path(),
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+    );
+    let (outcome, ..) = call(None, &Status::unimplemented("unknown service"), to_metrics);
+    assert!(
+        matches!(outcome, Outcome::Unsupported { .. }),
+        "{outcome:?}"
+    );
+    assert!(
+        error(&outcome).contains("OTEL_METRICS_EXPORTER=none"),
         "{outcome:?}"
     );
 }

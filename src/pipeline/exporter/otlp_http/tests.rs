@@ -280,3 +280,32 @@ fn a_proxy_in_the_environment_is_mentioned_except_for_this_machine() {
     assert_eq!(hint("https://collector:4318", "HTTP_PROXY"), "");
     assert_eq!(hint("http://localhost:4318", "HTTP_PROXY"), "");
 }
+
+#[test]
+fn a_receiver_of_traces_alone_does_not_support_metrics() {
+    for (status, is_unsupported) in [
+        ("404 Not Found", true),
+        ("405 Method Not Allowed", true),
+        ("501 Not Implemented", true),
+        ("400 Bad Request", false),
+        ("403 Forbidden", false),
+    ] {
+        let (port, heard) = http_collector(vec![http_response(status, &[], b"")]);
+        let metrics = OtlpConfig {
+            signal: Signal::Metrics,
+            ..config(format!("http://127.0.0.1:{port}/v1/metrics"))
+        };
+        let outcome = export(&mut exporter(&metrics), b"metrics");
+        assert_eq!(
+            matches!(outcome, Outcome::Unsupported { .. }),
+            is_unsupported,
+            "{outcome:?}"
+        );
+        let advises = error(&outcome).contains("OTEL_METRICS_EXPORTER=none");
+        assert_eq!(advises, is_unsupported, "{outcome:?}");
+        assert!(
+            heard.recv().unwrap().head.starts_with("POST /v1/metrics "),
+            "{status}"
+        );
+    }
+}

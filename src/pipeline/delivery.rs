@@ -1,0 +1,276 @@
+//! Getting one request to one destination: attempts, waits, deadline, halves when it is too large.
+//!
+//! The same for every signal. A request has one deadline around all its attempts. A shutdown cuts waits between attempts
+//! short and lowers the deadline to its own.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::FutureExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::exporter::{Exporter, Outcome};
+use crate::config::Signal;
+use crate::diagnostic::{self, Level};
+use crate::stats::Stats;
+use crate::wire::request::Envelope;
+use crate::wire::span::take_spans;
+
+/// A request never holds more than this, whatever the span count says: OTLP receivers limit messages to 4 MiB by default.
+pub(super) const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
+/// First and longest wait between attempts (OTLP specification, "exponential backoff with jitter").
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// An exporter and whether its last request failed.
+pub(super) struct Destination {
+    exporter: Box<dyn Exporter>,
+    signal: Signal,
+    failing: bool,
+    delivered: bool,
+}
+
+/// What became of one request at one destination.
+enum Fate {
+    Delivered { rejected: u64 },
+    Failed,
+    Rejected,
+    Unsupported,
+    TooLarge,
+}
+
+/// What became of the items of one request at one destination, split or not.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Could not be sent in time.
+    pub(super) failed: u64,
+    /// Refused for good.
+    pub(super) rejected: u64,
+    /// Of a kind that the destination does not take.
+    pub(super) unsupported: u64,
+    /// Bytes of the requests that were taken.
+    pub(super) delivered_bytes: u64,
+}
+
+/// What every delivery of a process needs.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    pub(super) envelope: &'static Envelope,
+    pub(super) stats: &'static Stats,
+    /// The deadline of a shutdown, once there is one.
+    pub(super) shutdown: watch::Receiver<Option<Instant>>,
+}
+
+impl Destination {
+    pub(super) fn new(exporter: Box<dyn Exporter>, signal: Signal) -> Self {
+        diagnostic::log(
+            Level::Debug,
+            &format!("{} go to {}", signal.items(), exporter.name()),
+        );
+        Self {
+            exporter,
+            signal,
+            failing: false,
+            delivered: false,
+        }
+    }
+
+    /// Writes out what the exporter holds back.
+    pub(super) fn flush(&mut self) {
+        self.exporter.flush();
+    }
+
+    /// One attempt. An exporter that panics has failed for good; the worker goes on.
+    async fn attempt(&mut self, request: Bytes, count: usize) -> Outcome {
+        let attempt = async { self.exporter.export(request, count).await };
+        AssertUnwindSafe(attempt)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Outcome::Retryable {
+                // Longer than any deadline.
+                after: Some(Duration::MAX),
+                error: "the exporter panicked".to_owned(),
+            })
+    }
+
+    fn delivered(&mut self, stats: &Stats, rejected: u64, message: Option<String>) -> Fate {
+        let (name, items) = (self.exporter.name(), self.signal.items());
+        if !std::mem::replace(&mut self.delivered, true) {
+            diagnostic::log(Level::Debug, &format!("{name} took its first {items}"));
+        }
+        if std::mem::take(&mut self.failing) {
+            diagnostic::log(Level::Info, &format!("{name} takes {items} again"));
+        }
+        if rejected > 0 || message.is_some() {
+            let error = message.unwrap_or_else(|| "no reason was given".to_owned());
+            diagnostic::log_once(Level::Warn, "partial-success", || {
+                format!("{name} refused {rejected} {items} of a request: {error}")
+            });
+            stats.set_last_error(error);
+        }
+        Fate::Delivered { rejected }
+    }
+
+    fn warn_of_outage(&mut self, stats: &Stats, error: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let (name, items) = (self.exporter.name(), self.signal.items());
+            diagnostic::log(
+                Level::Warn,
+                &format!(
+                    "{items} cannot be exported to {name}: {error}. Trying again; losses are counted in rvh_trace.stats()"
+                ),
+            );
+        }
+        stats.set_last_error(error.to_owned());
+    }
+
+    fn fail(&mut self, stats: &Stats, count: usize, error: &str) -> Fate {
+        self.warn_of_outage(stats, error);
+        diagnostic::log(
+            Level::Debug,
+            &format!(
+                "gave up on {count} {} for {}: {error}",
+                self.signal.items(),
+                self.exporter.name()
+            ),
+        );
+        Fate::Failed
+    }
+
+    fn report(&mut self, stats: &Stats, count: usize, what: &str, error: String) {
+        // One line an outage: a wrong path or token fails every request in the same way.
+        if !std::mem::replace(&mut self.failing, true) {
+            let (name, items) = (self.exporter.name(), self.signal.items());
+            diagnostic::log(
+                Level::Warn,
+                &format!("{name} {what} {count} {items}: {error}"),
+            );
+        }
+        stats.set_last_error(error);
+    }
+}
+
+impl Delivery {
+    /// Delivers `items`, a run of `ScopeSpans.spans` or `ScopeMetrics.metrics`, in halves while the destination says that
+    /// `request`, which holds them, is too large.
+    pub(super) async fn deliver_in_parts(
+        self,
+        destination: &mut Destination,
+        request: Bytes,
+        items: &[u8],
+        count: usize,
+        deadline: Instant,
+    ) -> Tally {
+        let mut tally = Tally::default();
+        let mut parts = vec![(request, items, count)];
+        while let Some((request, part, count)) = parts.pop() {
+            let bytes = request.len() as u64;
+            match self.deliver(destination, request, count, deadline).await {
+                Fate::Delivered { rejected } => {
+                    // Data points, where the items are metrics: never more than there are.
+                    tally.rejected += rejected.min(count as u64);
+                    tally.delivered_bytes += bytes;
+                }
+                Fate::Failed => tally.failed += count as u64,
+                Fate::Unsupported => tally.unsupported += count as u64,
+                Fate::TooLarge if count > 1 => {
+                    let (half, middle) = take_spans(part, count / 2, usize::MAX);
+                    let (first, second) = part.split_at(middle);
+                    parts.push((self.envelope.request(second), second, count - half));
+                    parts.push((self.envelope.request(first), first, half));
+                }
+                Fate::Rejected | Fate::TooLarge => tally.rejected += count as u64,
+            }
+        }
+        tally
+    }
+
+    /// Attempts to deliver one request until the deadline, or the shutdown's if that is earlier.
+    async fn deliver(
+        &self,
+        destination: &mut Destination,
+        request: Bytes,
+        count: usize,
+        deadline: Instant,
+    ) -> Fate {
+        let (stats, mut shutdown) = (self.stats, self.shutdown.clone());
+        let mut backoff = FIRST_BACKOFF;
+        let mut last_error = None;
+        loop {
+            let attempt = destination.attempt(request.clone(), count);
+            let Some(outcome) = before_deadline(&mut shutdown, deadline, attempt).await else {
+                let error =
+                    last_error.unwrap_or_else(|| "no answer before the deadline".to_owned());
+                return destination.fail(stats, count, &error);
+            };
+            let (after, error) = match outcome {
+                Outcome::Delivered { rejected, message } => {
+                    return destination.delivered(stats, rejected, message);
+                }
+                Outcome::Rejected { error } => {
+                    destination.report(stats, count, "refused", error);
+                    return Fate::Rejected;
+                }
+                Outcome::Unsupported { error } => {
+                    destination.report(stats, count, "does not take", error);
+                    return Fate::Unsupported;
+                }
+                Outcome::TooLarge { error } => {
+                    if count == 1 {
+                        destination.report(stats, count, "too large, refused", error);
+                    }
+                    return Fate::TooLarge;
+                }
+                Outcome::Retryable { after, error } => (after, error),
+            };
+            // Said at the first failure of an outage, not when the last attempt has failed: half a minute matters at
+            // night.
+            destination.warn_of_outage(stats, &error);
+            let wait = after.unwrap_or_else(|| jittered(backoff));
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            let stopping = shutdown.borrow().is_some();
+            // Not `now + wait`: a destination may ask for a wait that no clock can show.
+            if stopping || wait >= deadline.saturating_duration_since(Instant::now()) {
+                return destination.fail(stats, count, &error);
+            }
+            last_error = Some(error);
+            stats.count_retry();
+            // A shutdown ends the wait at once: one last attempt, then the rest of the queue.
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = shutdown.wait_for(Option::is_some) => {}
+            }
+        }
+    }
+}
+
+/// The output of `attempt`, or `None` if the deadline or the one of a shutdown passes first.
+async fn before_deadline<T>(
+    shutdown: &mut watch::Receiver<Option<Instant>>,
+    deadline: Instant,
+    attempt: impl Future<Output = T>,
+) -> Option<T> {
+    let shutdown_deadline = async {
+        match shutdown
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|asked| *asked)
+        {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        output = attempt => Some(output),
+        () = tokio::time::sleep_until(deadline) => None,
+        () = shutdown_deadline => None,
+    }
+}
+
+/// Half of the wait is random, so that many processes do not come back at once.
+fn jittered(backoff: Duration) -> Duration {
+    backoff / 2 + backoff.mul_f64(fastrand::f64() / 2.0)
+}

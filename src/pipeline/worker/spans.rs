@@ -1,0 +1,126 @@
+//! The loop that sends spans.
+//!
+//! It sleeps until a batch is complete, the schedule delay has passed or somebody asks for a flush; then it swaps the
+//! queue out and sends it in requests of at most `max_export_batch_size` spans. Every request has one deadline
+//! (`OTEL_BSP_EXPORT_TIMEOUT`). Every span it takes is counted exactly once: exported, or dropped with a reason.
+
+use futures::future::join_all;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::Command;
+use crate::config::Signal;
+use crate::pipeline::batch::Spans;
+use crate::pipeline::delivery::{Delivery, Destination, MAX_REQUEST_BYTES, Tally};
+use crate::pipeline::{BuildExporters, Pipeline};
+use crate::stats::DropReason;
+use crate::wire::span::take_spans;
+
+pub(super) struct Loop {
+    pipeline: &'static Pipeline,
+    destinations: Vec<Destination>,
+    commands: UnboundedReceiver<Command>,
+    delivery: Delivery,
+    /// The buffer that goes back into the queue at the next swap.
+    spare: Spans,
+}
+
+impl Loop {
+    pub(super) fn new(
+        pipeline: &'static Pipeline,
+        build_exporters: &BuildExporters,
+        commands: UnboundedReceiver<Command>,
+        delivery: Delivery,
+    ) -> Self {
+        let destinations = build_exporters()
+            .into_iter()
+            .map(|exporter| Destination::new(exporter, Signal::Traces))
+            .collect();
+        Self {
+            pipeline,
+            destinations,
+            commands,
+            delivery,
+            spare: Spans::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                // In order: a command that is there is answered before another wait begins.
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Flush { done }) => {
+                        self.flush().await;
+                        drop(done);
+                    }
+                    Some(Command::Shutdown { done, .. }) => {
+                        self.flush().await;
+                        drop(done);
+                        return;
+                    }
+                    None => return,
+                },
+                () = self.pipeline.batch.woken() => self.send_waiting().await,
+                () = tokio::time::sleep(self.pipeline.config.schedule_delay) => self.send_waiting().await,
+            }
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.send_waiting().await;
+        for destination in &mut self.destinations {
+            destination.flush();
+        }
+    }
+
+    async fn send_waiting(&mut self) {
+        let spans = self.pipeline.batch.take(std::mem::take(&mut self.spare));
+        let mut rest = spans.bytes.as_slice();
+        while !rest.is_empty() {
+            let (count, end) = take_spans(
+                rest,
+                self.pipeline.config.max_export_batch_size,
+                MAX_REQUEST_BYTES,
+            );
+            if count == 0 {
+                break;
+            }
+            self.send(&rest[..end], count).await;
+            rest = &rest[end..];
+        }
+        self.spare = spans;
+    }
+
+    /// Sends `spans` to every destination and counts what became of them.
+    async fn send(&mut self, spans: &[u8], count: usize) {
+        let deadline = Instant::now() + self.pipeline.config.export_timeout;
+        let request = self.delivery.envelope.request(spans);
+        let delivery = &self.delivery;
+        let tallies = join_all(self.destinations.iter_mut().map(|destination| {
+            delivery
+                .clone()
+                .deliver_in_parts(destination, request.clone(), spans, count, deadline)
+        }))
+        .await;
+        let pipeline = self.pipeline;
+        pipeline.batch.settle(spans.len(), count, || {
+            count_tallies(pipeline, &tallies, count as u64);
+        });
+    }
+}
+
+/// A span counts as exported when every destination took it.
+fn count_tallies(pipeline: &Pipeline, tallies: &[Tally], count: u64) {
+    let most = |lost: fn(&Tally) -> u64| tallies.iter().map(lost).max().unwrap_or(0);
+    let failed = most(|tally| tally.failed);
+    let rejected = most(|tally| tally.rejected + tally.unsupported).min(count - failed);
+    let stats = &pipeline.stats;
+    stats.count_dropped(DropReason::Failed, failed);
+    stats.count_dropped(DropReason::Rejected, rejected);
+    stats.count_exported(
+        count - failed - rejected,
+        most(|tally| tally.delivered_bytes),
+    );
+}
