@@ -6,8 +6,13 @@ pub mod header_capture;
 pub mod header_value;
 pub mod host;
 pub mod method;
+mod named_set;
+pub mod opt_in;
+pub mod outcome;
 pub mod pattern;
 pub mod query;
+pub mod synthetic;
+pub mod trace_response;
 pub mod trusted_proxies;
 
 pub use excluded_urls::ExcludedUrls;
@@ -16,6 +21,10 @@ pub use header_capture::{CapturedHeader, CapturedHeaders, Direction, HeaderCaptu
 pub use header_value::latin1;
 pub use host::split_host;
 pub use method::is_known_method;
+pub use opt_in::OptIn;
+pub use outcome::{ErrorOutcomes, Outcome};
 pub use pattern::Pattern;
 pub use query::redact_query;
+pub use synthetic::SyntheticType;
+pub use trace_response::TraceResponseHeaders;
 pub use trusted_proxies::{TrustedProxies, TrustedProxy};
