@@ -10,6 +10,7 @@ mod batch;
 mod endpoint;
 mod exporter;
 mod headers;
+pub mod http_server;
 mod limits;
 mod metrics;
 mod otlp;
@@ -21,6 +22,7 @@ pub use arguments::Arguments;
 pub use batch::BatchConfig;
 pub use exporter::ExporterConfig;
 pub use metrics::{ExemplarFilter, MetricsConfig};
+pub use http_server::HttpServerArguments;
 pub use otlp::{Compression, OtlpConfig};
 pub use signal::Signal;
 
@@ -170,15 +172,10 @@ fn parse_propagator(name: &str) -> Result<Propagator, Problem> {
 }
 
 fn http(arguments: &Arguments, variables: &mut Variables<'_>) -> Result<HttpConfig, Error> {
-    // Methods are case-sensitive (RFC 9110, section 9.1).
-    let parse = |method: &str| match http::Method::from_bytes(method.as_bytes()) {
-        Ok(_) => Ok(method.to_owned()),
-        Err(_) => Err("not an HTTP method".into()),
-    };
     let known_methods = variables.list(
         ("http_known_methods", arguments.http_known_methods.as_ref()),
         "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",
-        parse,
+        http_server::parse_method,
         "the standard methods",
     )?;
     Ok(HttpConfig { known_methods })

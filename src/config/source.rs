@@ -267,7 +267,7 @@ fn argument_list<T: PartialEq>(
     Ok(taken)
 }
 
-fn is_none(name: &str) -> bool {
+pub(super) fn is_none(name: &str) -> bool {
     name.eq_ignore_ascii_case("none")
 }
 
