@@ -22,6 +22,12 @@ pub struct Start {
     offset_ns: u64,
 }
 
+impl Default for Start {
+    fn default() -> Self {
+        Self::NEVER
+    }
+}
+
 impl Start {
     /// The start of what has not started.
     pub(crate) const NEVER: Self = Self {
@@ -75,7 +81,7 @@ impl Start {
 #[cfg(unix)]
 #[inline]
 #[expect(unsafe_code, reason = "a system call")]
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -86,7 +92,7 @@ fn monotonic_ns() -> u64 {
 }
 
 #[cfg(not(unix))]
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     static ANCHOR: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     ANCHOR
         .get_or_init(std::time::Instant::now)

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 
 use crate::attribute::Value;
 use crate::clock::Start;
-use crate::context::SpanContext;
-use crate::id::{SpanId, process_generation};
+use crate::context::{SpanContext, TraceFlags, TraceState};
+use crate::id::{SpanId, TraceId, process_generation};
 use crate::tracer::Tracer;
 use crate::wire::attribute::{Key, find_key, put_key_value};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name};
@@ -150,6 +150,16 @@ impl Span {
         self.context = context;
         self.parent_span_id = parent.map_or(SpanId::INVALID, |parent| parent.span_id);
         self.parent_is_remote = parent.is_some_and(|parent| parent.is_remote);
+    }
+
+    /// Makes this span, not yet started, the root of a trace of its own that links what it was made a child of.
+    pub fn detach(&mut self, parent: &SpanContext) {
+        self.parent_span_id = SpanId::INVALID;
+        self.parent_is_remote = false;
+        self.context.trace_id = TraceId::random();
+        self.context.flags = TraceFlags::RANDOM.with_sampled(self.context.is_sampled());
+        self.context.trace_state = TraceState::EMPTY;
+        self.add_link(parent, &[]);
     }
 
     /// A span of the same name, kind, attributes, events and links, not yet started, in a place of its own.

@@ -21,8 +21,8 @@ mod source;
 pub use arguments::Arguments;
 pub use batch::BatchConfig;
 pub use exporter::ExporterConfig;
-pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use http_server::HttpServerArguments;
+pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, OtlpConfig};
 pub use signal::Signal;
 

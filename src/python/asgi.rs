@@ -1,166 +1,219 @@
-//! The server span of an ASGI request.
+//! `ServerInstrumentation`: what `RvhTraceMiddleware` stands on: its settings, its hooks, and how CPython calls it.
 //!
 //! `RvhTraceMiddleware.__call__` is a Python `async def` (uvicorn takes anything else for an ASGI 2 application); the rest
-//! is here. [`ServerInstrumentation::start`] reads the scope once and returns the span with the `receive` and `send` that the
-//! application gets: they note what passes and return the server's own awaitable, so no coroutine frame is added. The
-//! span's identity comes from the headers alone: what a server left in the context of a connection (Kludex/uvicorn#2167)
-//! is ignored.
+//! is in [`super::start`], [`super::exchange`] and [`super::response`].
 
+use std::sync::OnceLock;
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 
-use super::channel::{Channel, Direction};
-use super::current::Scope;
-use super::errors::guard;
-use super::request::{Method, RequestHeaders, item, set_request_attributes, with_str};
-use super::server_span::{Exchange, ServerSpan};
-use super::span::Body;
-use super::span_context::Context;
-use super::{current, lifecycle};
-use crate::clock::Start;
-use crate::context;
-use crate::propagation::Propagators;
-use crate::span::{Span as Recording, SpanKind};
-use crate::tracer::Decision;
+use super::channel::Callee;
+use super::errors::{guard, to_python};
+use super::hook::Hook;
+use super::lifecycle::{argument, names};
+use super::{start, vectorcall};
+use crate::config::http_server::{HttpServerArguments, load};
+use crate::diagnostic::{self, Level};
+use crate::http_server::HttpServerSettings;
 
-/// What `RvhTraceMiddleware` stands on: starts server spans.
-#[pyclass(frozen, module = "rvh_trace")]
-pub(super) struct ServerInstrumentation {}
+/// The settings and hooks of one middleware; makes server spans.
+#[pyclass(frozen, subclass, module = "rvh_trace")]
+pub(super) struct ServerInstrumentation {
+    /// Where CPython finds what to call, see [`call_directly`].
+    call: Callee,
+    /// The class's own `__call__`.
+    function: PyOnceLock<Py<PyAny>>,
+    configured: OnceLock<Configured>,
+}
 
-// `start` is in `super::vectorcall`.
-#[pymethods]
-impl ServerInstrumentation {
-    #[new]
-    fn new() -> Self {
-        Self {}
+/// What `configure` was told.
+pub(super) struct Configured {
+    settings: HttpServerSettings,
+    hooks: Hooks,
+}
+
+/// Functions of the application's.
+pub(super) struct Hooks {
+    pub(super) request: Hook,
+    pub(super) response: Hook,
+    pub(super) span_name: Hook,
+    pub(super) public_endpoint: Hook,
+}
+
+impl Hooks {
+    fn all(&self) -> [&Hook; 4] {
+        [
+            &self.request,
+            &self.response,
+            &self.span_name,
+            &self.public_endpoint,
+        ]
     }
 }
 
 impl ServerInstrumentation {
-    /// The span of this request, the `receive` and the `send` for the application; `None` when there is nothing to do: it is
-    /// no HTTP request, tracing is off and no context came in, or an outer middleware has a span for the same request.
     #[inline]
-    #[expect(
-        clippy::unused_self,
-        reason = "the settings of a middleware belong to its instance"
-    )]
+    fn configured(&self) -> &Configured {
+        // A subclass that did not call `__init__` has what it would have without arguments.
+        self.configured.get_or_init(|| Configured {
+            settings: HttpServerSettings::default(),
+            hooks: Hooks {
+                request: Hook::unset(),
+                response: Hook::unset(),
+                span_name: Hook::unset(),
+                public_endpoint: Hook::unset(),
+            },
+        })
+    }
+
+    #[inline]
+    pub(super) fn settings(&self) -> &HttpServerSettings {
+        &self.configured().settings
+    }
+
+    #[inline]
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.configured().hooks
+    }
+
+    /// The function that a call of this object is a call of.
+    pub(super) fn function<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(function) = slf.get().function.get(py) {
+            return Ok(function.bind(py).clone());
+        }
+        let function = slf.get_type().getattr(pyo3::intern!(py, "__call__"))?;
+        let _ = slf.get().function.set(py, function.clone().unbind());
+        Ok(function)
+    }
+
+    /// The span of this request, the `receive` and the `send` for the application; `None` when there is nothing to do.
+    #[inline]
     pub(super) fn start<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         receive: &Bound<'py, PyAny>,
         send: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        guard(scope.py(), "starting a server span", || {
-            start(scope, receive, send)
+        guard(slf.py(), "starting a server span", || {
+            start::start(slf, scope, receive, send)
         })
         .map(Option::flatten)
     }
+
+    /// Tells where objects of this class keep what to call. Once, at import.
+    pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
+        let probe = Bound::new(py, Self::new(&PyTuple::empty(py), None))?;
+        vectorcall::set_offset(&py.get_type::<Self>(), &probe, |probe| &probe.call);
+        Ok(())
+    }
 }
 
-#[inline]
-fn start<'py>(
-    scope: &Bound<'py, PyAny>,
-    receive: &Bound<'py, PyAny>,
-    send: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    let py = scope.py();
-    // Every server gives a dict; a mapping that runs code when it is read is nothing to look into for a span.
-    let Ok(scope) = scope.cast_exact::<PyDict>() else {
-        return Ok(None);
-    };
-    let kind = item(scope, pyo3::intern!(py, "type"));
-    if with_str(kind, |kind| kind == "http") != Some(true) || serves_already(scope)? {
-        return Ok(None);
-    }
-    let tracer = lifecycle::tracer();
-    let default_propagators;
-    let propagators = if let Some(tracer) = tracer {
-        tracer.propagators()
-    } else {
-        default_propagators = Propagators::default();
-        &default_propagators
-    };
-    let header_list = item(scope, pyo3::intern!(py, "headers"));
-    let headers = header_list
-        .as_ref()
-        .map(RequestHeaders::read)
-        .unwrap_or_default();
-    let context::Context {
-        span: parent,
-        baggage,
-    } = headers.extract(header_list.as_ref(), propagators);
-    let decision = tracer.map_or(Decision::Inherit, |tracer| tracer.decide(Some(&parent)));
-    let mut exchange = Exchange::default();
-    let server = match (decision, tracer) {
-        (Decision::Record(context), Some(tracer)) => {
-            let method = Method::read(scope, tracer);
-            let unused = ServerSpan::unused(py);
-            let mut span = method.with_name(py, |name| {
-                let parent = Some(&parent).filter(|parent| parent.is_valid());
-                let buffer = ServerSpan::take_buffer(py, unused.as_ref());
-                Recording::new_in(buffer, tracer, context, parent, SpanKind::Server, name)
-            });
-            span.begin(Start::now());
-            set_request_attributes(&mut span, scope, &headers, &method);
-            exchange.method = method;
-            exchange.scope = Some(scope.clone().unbind());
-            exchange.request_attributes = span.attribute_count();
-            let server = ServerSpan::make(py, unused, Body::Recording(span))?;
-            exchange.send = Some(Channel::open(Direction::Send, &server, send)?.unbind());
-            server
+// `_start` is in `super::vectorcall`.
+#[pymethods]
+impl ServerInstrumentation {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            call: Callee::MIDDLEWARE,
+            function: PyOnceLock::new(),
+            configured: OnceLock::new(),
         }
-        (decision, tracer) => {
-            if let Some(tracer) = tracer {
-                tracer.count_not_sampled();
+    }
+
+    /// Reads the keyword arguments of `RvhTraceMiddleware`; `None` is as good as absent. Only the first call counts.
+    #[pyo3(signature = (**kwargs))]
+    fn _configure(&self, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let Some(kwargs) = kwargs else { return Ok(()) };
+        let py = kwargs.py();
+        let (arguments, hooks) = read_arguments(kwargs)?;
+        let env = |name: &str| std::env::var(name).ok();
+        let (settings, warnings) = load(&arguments, &env).map_err(|error| to_python(py, &error))?;
+        for warning in warnings {
+            diagnostic::log_once(Level::Warn, "http-server-variable", || warning);
+        }
+        let _ = self.configured.set(Configured { settings, hooks });
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.configured.get() {
+            Some(configured) => configured
+                .hooks
+                .all()
+                .iter()
+                .try_for_each(|hook| hook.traverse(&visit)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<(HttpServerArguments, Hooks)> {
+    let mut arguments = HttpServerArguments::default();
+    let (mut request, mut response, mut span_name, mut public) = (None, None, None, None);
+    for (key, value) in kwargs {
+        if value.is_none() {
+            continue;
+        }
+        let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
+        let name = key.as_str();
+        let list = || names(&value, name).map(Some);
+        let flag = || argument::<bool>(&value, name, "True or False").map(Some);
+        match name {
+            "framework" => arguments.framework = Some(argument(&value, name, "a string")?),
+            "excluded_urls" => arguments.excluded_urls = list()?,
+            "capture_request_headers" => arguments.capture_request_headers = list()?,
+            "capture_response_headers" => arguments.capture_response_headers = list()?,
+            "sanitize_headers" => arguments.sanitize_headers = list()?,
+            "known_methods" => arguments.known_methods = list()?,
+            "trusted_proxies" => arguments.trusted_proxies = list()?,
+            "trace_response_headers" => arguments.trace_response_headers = list()?,
+            "error_outcomes" => arguments.error_outcomes = list()?,
+            "opt_in" => arguments.opt_in = list()?,
+            "phases" => arguments.phases = flag()?,
+            "websocket_messages" => arguments.websocket_messages = flag()?,
+            "public_endpoint" if value.is_instance_of::<PyBool>() => {
+                arguments.public_endpoint = flag()?;
             }
-            let body = match decision {
-                Decision::Drop(context) => Body::NonRecording(context),
-                _ if parent.is_valid() || !baggage.is_empty() => Body::NonRecording(parent),
-                _ => return Ok(None),
-            };
-            ServerSpan::make(py, ServerSpan::unused(py), body)?
+            "public_endpoint" => {
+                // The function decides, not the variable.
+                arguments.public_endpoint = Some(false);
+                public = Some(value);
+            }
+            "request_hook" => request = Some(value),
+            "response_hook" => response = Some(value),
+            "span_name" => span_name = Some(value),
+            _ => {
+                return Err(PyTypeError::new_err(format!(
+                    "RvhTraceMiddleware got an unexpected keyword argument '{name}'"
+                )));
+            }
         }
-    };
-    let way_back = Scope::enter(server.as_super())?;
-    server.as_super().get().enter_fresh(py, way_back);
-    if !baggage.is_empty() {
-        let context = Context {
-            inner: context::Context {
-                span: context::SpanContext::INVALID,
-                baggage,
-            },
-        };
-        let context = Bound::new(py, context)?.into_any();
-        let previous = current::enter_baggage(&context)?.map(Bound::unbind);
-        exchange.baggage = Some((context.unbind(), previous));
     }
-    let for_application = match &exchange.send {
-        Some(send) => send.bind(py).as_any().clone(),
-        None => send.clone(),
+    let hooks = Hooks {
+        request: Hook::new("request_hook", request.as_ref())?,
+        response: Hook::new("response_hook", response.as_ref())?,
+        span_name: Hook::new("span_name", span_name.as_ref())?,
+        public_endpoint: Hook::new("public_endpoint", public.as_ref())?,
     };
-    ServerSpan::begin_exchange(&server, exchange);
-    PyTuple::new(py, [server.into_any(), receive.clone(), for_application]).map(Some)
+    Ok((arguments, hooks))
 }
 
-/// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
-/// list of headers that the server made for the request.
-fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
-    let py = scope.py();
-    let Some(current) = current::span(py)? else {
-        return Ok(false);
-    };
-    let Ok(server) = current.cast::<ServerSpan>() else {
-        return Ok(false);
-    };
-    let Some(serving) = ServerSpan::scope(server) else {
-        return Ok(false);
-    };
-    if serving.is(scope) {
-        return Ok(true);
+/// Lets CPython call objects of `class`, a Python subclass, without a tuple of arguments: a call goes straight to the
+/// class's `__call__`. Subclasses with a `__call__` of their own are called as ever.
+#[pyfunction]
+pub(super) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<ServerInstrumentation>()? {
+        return Err(PyTypeError::new_err(
+            "call_directly() is for subclasses of ServerInstrumentation",
+        ));
     }
-    let headers = pyo3::intern!(py, "headers");
-    let (ours, theirs) = (serving.get_item(headers)?, scope.get_item(headers)?);
-    Ok(ours
-        .zip(theirs)
-        .is_some_and(|(ours, theirs)| ours.is(&theirs)))
+    vectorcall::set_flag(class);
+    Ok(())
 }

@@ -36,12 +36,17 @@ struct Ends {
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct Channel {
     /// Where CPython finds what to call.
-    pub(super) call: Callee,
+    call: Callee,
     ends: AttachedCell<Ends>,
 }
 
 /// The C function behind a channel.
 pub(super) struct Callee(#[expect(dead_code, reason = "CPython reads it")] ffi::vectorcallfunc);
+
+impl Callee {
+    /// What is behind an `RvhTraceMiddleware`.
+    pub(super) const MIDDLEWARE: Self = Self(vectorcall::middleware);
+}
 
 impl Channel {
     fn new(direction: Direction) -> Self {
@@ -115,27 +120,12 @@ impl Channel {
     }
 
     /// Tells CPython where an object of this class keeps what to call. Once, at import.
-    #[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
     pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
         let probe = Bound::new(py, Self::new(Direction::Send))?;
-        let field = std::ptr::from_ref(&probe.get().call) as usize;
-        let offset = field - probe.as_ptr() as usize;
-        let class = py.get_type::<Self>().as_type_ptr();
-        // SAFETY: attached, at import: nobody has called an object of the class yet. The field is at the same offset in
-        // every object, and always holds a function.
-        unsafe {
-            (*class).tp_vectorcall_offset = offset.cast_signed();
-            (*class).tp_call = Some(ffi::PyVectorcall_Call);
-            #[cfg(not(Py_GIL_DISABLED))]
-            {
-                (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
-            }
-            #[cfg(Py_GIL_DISABLED)]
-            (*class).tp_flags.fetch_or(
-                ffi::Py_TPFLAGS_HAVE_VECTORCALL,
-                std::sync::atomic::Ordering::Relaxed,
-            );
-        }
+        let class = py.get_type::<Self>();
+        vectorcall::set_offset(&class, &probe, |probe| &probe.call);
+        vectorcall::set_call(&class);
+        vectorcall::set_flag(&class);
         Ok(())
     }
 }

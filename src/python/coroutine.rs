@@ -52,7 +52,7 @@ impl Ready {
     unsafe_code,
     reason = "PyO3 would instantiate the exception; asyncio reads the value without one"
 )]
-fn returned(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub(super) fn returned(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     let py = value.py();
     if value.is_none() {
         return Ok(None);
@@ -68,9 +68,9 @@ fn returned(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Err(PyErr::fetch(py))
 }
 
-const NEW: u8 = 0;
-const STARTED: u8 = 1;
-const DONE: u8 = 2;
+pub(super) const NEW: u8 = 0;
+pub(super) const STARTED: u8 = 1;
+pub(super) const DONE: u8 = 2;
 
 /// A coroutine that runs inside a span.
 #[pyclass(frozen, module = "rvh_trace")]
@@ -87,13 +87,13 @@ pub(super) struct SpanCoroutine {
 }
 
 /// How a coroutine is resumed.
-enum Step<'a, 'py> {
+pub(super) enum Step<'a, 'py> {
     Send(&'a Bound<'py, PyAny>),
     Throw(&'a Bound<'py, PyTuple>),
 }
 
 /// What came of it.
-enum Stepped<'py> {
+pub(super) enum Stepped<'py> {
     Yielded(Bound<'py, PyAny>),
     Returned(Bound<'py, PyAny>),
     Raised(PyErr),
@@ -238,7 +238,7 @@ impl SpanCoroutine {
     }
 }
 
-fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+pub(super) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     #[expect(unsafe_code, reason = "a type comparison without a safe binding")]
     // SAFETY: attached; only the type of a valid object is read.
     let exact = unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) };
@@ -247,7 +247,7 @@ fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
 
 #[inline]
 #[expect(unsafe_code, reason = "PyIter_Send has no safe binding for coroutines")]
-fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> Stepped<'py> {
+pub(super) fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> Stepped<'py> {
     let py = inner.py();
     let mut result = std::ptr::null_mut();
     // SAFETY: attached; both are valid objects. PyIter_Send falls back to the `send` method for whatever is not an
@@ -265,7 +265,10 @@ fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> Stepped<'p
     }
 }
 
-fn throw<'py>(inner: &Bound<'py, PyAny>, arguments: &Bound<'py, PyTuple>) -> Stepped<'py> {
+pub(super) fn throw<'py>(
+    inner: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+) -> Stepped<'py> {
     let py = inner.py();
     match inner.call_method1(pyo3::intern!(py, "throw"), arguments.clone()) {
         Ok(value) => Stepped::Yielded(value),

@@ -130,6 +130,9 @@ impl<'py> Call<'_, 'py> {
             let Started::Recording(mut span) = started else {
                 return Ok(None);
             };
+            if let Some(parent) = &parent {
+                parent.get().adopt(py, &mut span);
+            }
             let filled = self.fill(&mut span);
             let made = span_object(py, object, Body::Recording(span))?;
             // Reported after the span exists: a bad attribute does not cost the span.

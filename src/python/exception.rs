@@ -8,7 +8,7 @@ use crate::exception::{self, Exception};
 use crate::span::{Span, Status};
 
 /// Our own attribute for endings that are neither success nor failure; declared in `semconv/`.
-const OUTCOME: &str = "rvh_trace.outcome";
+pub(super) const OUTCOME: &str = "rvh_trace.outcome";
 
 /// What an exception that leaves a span means for it.
 pub(super) enum Ending {
@@ -26,16 +26,23 @@ impl Ending {
         let Some(raised) = raised else {
             return Ok(Self::Returned);
         };
-        let py = raised.py();
-        if imports::cancelled_error(py)
-            .is_some_and(|class| raised.is_instance(class).unwrap_or(false))
-        {
+        if is_cancellation(raised) {
             return Ok(Self::Cancelled);
         }
-        if raised.is_instance_of::<PyGeneratorExit>() || is_clean_exit(raised) {
+        if is_return(raised) {
             return Ok(Self::Returned);
         }
         describe(raised).map(Self::Failed)
+    }
+
+    /// [`Self::of`] for a span that is not recorded.
+    pub(super) fn without_details(raised: Option<&Bound<'_, PyBaseException>>) -> Self {
+        match raised {
+            None => Self::Returned,
+            Some(raised) if is_cancellation(raised) => Self::Cancelled,
+            Some(raised) if is_return(raised) => Self::Returned,
+            Some(_) => Self::Failed(Vec::new()),
+        }
     }
 
     /// Writes it on the span. The description of the status is the exception's message.
@@ -52,6 +59,25 @@ impl Ending {
             }
         }
     }
+}
+
+fn is_cancellation(raised: &Bound<'_, PyBaseException>) -> bool {
+    imports::cancelled_error(raised.py())
+        .is_some_and(|class| raised.is_instance(class).unwrap_or(false))
+}
+
+/// How a generator that is closed early, or a program that ends well, looks from inside.
+fn is_return(raised: &Bound<'_, PyBaseException>) -> bool {
+    raised.is_instance_of::<PyGeneratorExit>() || is_clean_exit(raised)
+}
+
+/// `error.type` of an exception: its fully-qualified class name, bare for built-in ones.
+pub(super) fn type_name(raised: &Bound<'_, PyBaseException>) -> String {
+    raised
+        .get_type()
+        .fully_qualified_name()
+        .map(|name| name.to_string())
+        .unwrap_or_default()
 }
 
 /// `sys.exit()` and `sys.exit(0)` are how programs end well.

@@ -4,7 +4,7 @@ use pyo3::PyTypeCheck;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 /// `asyncio.CancelledError`, if asyncio was imported; before that nothing can be one.
 pub(super) fn cancelled_error(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
@@ -55,6 +55,8 @@ macro_rules! imported {
 }
 
 imported! {
+    /// `sys.modules`
+    modules: PyDict = "sys", "modules";
     /// `asyncio.Task`
     asyncio_task: PyType = "asyncio", "Task";
     /// `contextvars.copy_context`

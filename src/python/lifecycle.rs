@@ -117,7 +117,7 @@ fn wrong_type(value: &Bound<'_, PyAny>, name: &str, right: &str) -> PyErr {
 }
 
 /// One keyword argument: of the right type, or an error that names it.
-fn argument<'py, T: FromPyObjectOwned<'py>>(
+pub(super) fn argument<'py, T: FromPyObjectOwned<'py>>(
     value: &Bound<'py, PyAny>,
     name: &str,
     right: &str,
@@ -139,7 +139,7 @@ fn mapping<'a, 'py>(
 }
 
 /// A list of names from a list, a tuple or a comma-separated string.
-fn names(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String>> {
+pub(super) fn names(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String>> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(text
             .to_string_lossy()

@@ -1,4 +1,4 @@
-//! What a message to the server means for the span of its request (ASGI specification, "HTTP & WebSocket").
+//! What a message between application and server means for the span (ASGI specification, "HTTP & WebSocket").
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -7,16 +7,16 @@ use pyo3::types::PyDict;
 use super::convert::ascii;
 use super::request::{int, item};
 
-/// A message of a response.
-#[derive(Debug, PartialEq)]
+/// A message, either way.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Message {
-    /// `http.response.start`
+    /// `http.response.start`, or the same for a refused websocket
     Start {
         status: Option<i64>,
         /// Trailers will follow the body.
         trailers: bool,
     },
-    /// A part of the body.
+    /// A part of the response body.
     Body {
         /// More of it will follow.
         more: bool,
@@ -25,6 +25,19 @@ pub(super) enum Message {
     Trailers {
         /// More of them will follow.
         more: bool,
+    },
+    /// `http.request`
+    Request,
+    /// `http.disconnect`
+    Disconnect,
+    /// `websocket.accept`
+    Accept,
+    /// `websocket.send` or `websocket.receive`
+    Data,
+    /// `websocket.close` or `websocket.disconnect`
+    Close {
+        /// The close code; 1005 without one, as servers take it.
+        code: i64,
     },
     /// Anything else.
     Other,
@@ -43,20 +56,41 @@ impl Message {
         };
         let flag = |name| is_true(item(message, name));
         Ok(match ascii(&kind).unwrap_or_default() {
-            "http.response.start" => Self::Start {
+            "http.response.start" | "websocket.http.response.start" => Self::Start {
                 status: item(message, pyo3::intern!(py, "status")).and_then(|status| int(&status)),
                 trailers: flag(pyo3::intern!(py, "trailers"))?,
             },
-            "http.response.body" | "http.response.zerocopysend" => Self::Body {
+            "http.response.body"
+            | "http.response.zerocopysend"
+            | "websocket.http.response.body" => Self::Body {
                 more: flag(pyo3::intern!(py, "more_body"))?,
             },
             "http.response.pathsend" => Self::Body { more: false },
             "http.response.trailers" => Self::Trailers {
                 more: flag(pyo3::intern!(py, "more_trailers"))?,
             },
+            "http.request" => Self::Request,
+            "http.disconnect" => Self::Disconnect,
+            "websocket.accept" => Self::Accept,
+            "websocket.send" | "websocket.receive" => Self::Data,
+            "websocket.close" => Self::Close {
+                code: code(message).unwrap_or(NORMAL_CLOSURE),
+            },
+            "websocket.disconnect" => Self::Close {
+                code: code(message).unwrap_or(NO_STATUS),
+            },
             _ => Self::Other,
         })
     }
+}
+
+/// What servers close with unless told otherwise (ASGI specification, "Close - `send` event").
+const NORMAL_CLOSURE: i64 = 1000;
+/// A close frame without a code (RFC 6455, section 7.4.1).
+const NO_STATUS: i64 = 1005;
+
+fn code(message: &Bound<'_, PyDict>) -> Option<i64> {
+    item(message, pyo3::intern!(message.py(), "code")).and_then(|code| int(&code))
 }
 
 /// A flag of a message as servers read it. Asking an object for its truth may run code of the application's, so it is the last

@@ -13,20 +13,29 @@ mod current;
 mod deferred;
 mod errors;
 mod exception;
+mod exchange;
 mod future;
+mod hook;
 mod imports;
 mod lifecycle;
 mod message;
+mod message_coroutine;
+mod outer;
 mod propagate;
 mod request;
+mod response;
+mod route;
 mod scope;
 mod server_span;
 mod span;
 mod span_context;
+mod start;
 mod task;
 mod template;
 mod testing;
+mod traffic;
 mod vectorcall;
+mod websocket;
 
 use pyo3::prelude::*;
 
@@ -34,7 +43,7 @@ use pyo3::prelude::*;
 #[pymodule(name = "_rvh_trace")]
 mod native {
     #[pymodule_export]
-    use super::asgi::ServerInstrumentation;
+    use super::asgi::{ServerInstrumentation, call_directly};
     #[pymodule_export]
     use super::coroutine::SpanCoroutine;
     #[pymodule_export]
@@ -70,6 +79,7 @@ mod native {
         current::initialise(module.py())?;
         task::initialise(module.py())?;
         channel::Channel::initialise(module.py())?;
+        ServerInstrumentation::initialise(module.py())?;
         vectorcall::install(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -3,18 +3,18 @@
 //! Nothing a client or a server put there can raise, and reading it runs no Python code: what has the wrong type is left
 //! out, an iterator of headers is left alone, bytes that are no UTF-8 are taken for Latin-1.
 
-use std::borrow::Cow;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString};
 
 use super::convert::{ascii, with_text};
 use crate::context::Context;
-use crate::http_server::{is_known_method, redact_query, split_host};
+use crate::http_server::{
+    Forwarded, ForwardedHeaders, HttpServerSettings, OptIn, SyntheticType, is_known_method, latin1,
+    redact_query, split_host,
+};
 use crate::propagation::{Carrier, Propagators};
 use crate::span::Span as Recording;
-use crate::tracer::Tracer;
 use crate::wire::attribute::key;
 
 /// The name of a span whose method is not known (HTTP semantic conventions, "Name").
@@ -105,60 +105,283 @@ pub(super) fn with_str<R>(
         .map(|text| with_text(&text, then))
 }
 
-/// The headers that matter, out of the scope's list; names are in lower case (ASGI, "HTTP Connection Scope").
+/// A request: its scope and the list of its headers, borrowed.
+pub(super) struct Request<'a, 'py> {
+    scope: &'a Bound<'py, PyDict>,
+    headers: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
+/// The headers that matter; names are in lower case (ASGI, "HTTP Connection Scope").
 #[derive(Default)]
 pub(super) struct RequestHeaders<'a> {
     host: Option<&'a [u8]>,
     user_agent: Option<&'a [u8]>,
     traceparent: Option<&'a [u8]>,
     /// Whether there is more to propagate than one `traceparent`.
-    more: bool,
+    propagates_more: bool,
+    /// What trusted proxies say.
+    forwarded: Option<Box<Forwarded<'a>>>,
 }
 
-impl<'a> RequestHeaders<'a> {
-    /// One pass over a list or tuple; pairs that are not two `bytes` are skipped.
+impl<'a, 'py> Request<'a, 'py> {
     #[inline]
-    pub(super) fn read(headers: &'a Borrowed<'_, '_, PyAny>) -> Self {
-        let mut found = Self::default();
-        for pair in members(headers) {
-            let [name, value, ..] = members(pair) else {
-                continue;
-            };
-            let Some(name) = bytes(name) else {
-                continue;
-            };
+    pub(super) fn read(scope: &'a Bound<'py, PyDict>) -> Self {
+        Self {
+            scope,
+            headers: item(scope, pyo3::intern!(scope.py(), "headers")),
+        }
+    }
+
+    /// One pass over the headers.
+    #[inline]
+    pub(super) fn headers(&self, settings: &HttpServerSettings) -> RequestHeaders<'_> {
+        let mut found = RequestHeaders::default();
+        let Some(headers) = &self.headers else {
+            return found;
+        };
+        for (name, value) in header_pairs(headers) {
             // Most headers are none of ours; their length tells.
-            if !matches!(name.len(), 4 | 7 | 10 | 11) {
-                continue;
-            }
-            let Some(value) = bytes(value) else {
-                continue;
-            };
-            match name {
-                b"host" => _ = found.host.get_or_insert(value),
-                b"user-agent" => _ = found.user_agent.get_or_insert(value),
-                b"traceparent" => found.more |= found.traceparent.replace(value).is_some(),
-                b"tracestate" | b"baggage" => found.more = true,
+            match name.len() {
+                4 if name == b"host" => _ = found.host.get_or_insert(value),
+                7 if name == b"baggage" => found.propagates_more = true,
+                10 if name == b"user-agent" => _ = found.user_agent.get_or_insert(value),
+                10 if name == b":authority" => found.host = Some(value),
+                10 if name == b"tracestate" => found.propagates_more = true,
+                11 if name == b"traceparent" => {
+                    found.propagates_more |= found.traceparent.replace(value).is_some();
+                }
                 _ => {}
             }
         }
+        if !settings.trusted_proxies.is_empty() {
+            found.forwarded = self.forwarded(settings).map(Box::new);
+        }
         found
+    }
+
+    /// What trusted proxies say of the request.
+    #[cold]
+    fn forwarded(&self, settings: &HttpServerSettings) -> Option<Forwarded<'_>> {
+        let headers: ForwardedHeaders<'_> = header_pairs(self.headers.as_ref()?).collect();
+        let client = item(self.scope, pyo3::intern!(self.scope.py(), "client"));
+        let peer = client.and_then(|pair| {
+            let address = members(&pair).first().copied();
+            with_str(address, str::to_owned)
+        });
+        Some(Forwarded::read(
+            &headers,
+            &settings.trusted_proxies,
+            peer.as_deref(),
+        ))
     }
 
     /// The context that the request brings.
     #[inline]
     pub(super) fn extract(
         &self,
-        headers: Option<&Borrowed<'_, '_, PyAny>>,
+        headers: &RequestHeaders<'_>,
         propagators: &Propagators,
     ) -> Context {
-        match (self.traceparent, headers) {
-            (None, _) if !self.more => Context::default(),
-            (Some(traceparent), _) if !self.more => propagators.extract_traceparent(traceparent),
+        match (headers.traceparent, &self.headers) {
+            (None, _) if !headers.propagates_more => Context::default(),
+            (Some(traceparent), _) if !headers.propagates_more => {
+                propagators.extract_traceparent(traceparent)
+            }
             (_, Some(headers)) => propagators.extract(&HeaderList(headers)),
             (_, None) => Context::default(),
         }
     }
+
+    /// `scheme://host/path`, for those who exclude URLs.
+    #[cold]
+    pub(super) fn url(&self, headers: &RequestHeaders<'_>) -> String {
+        let py = self.scope.py();
+        let entry = |key| with_str(item(self.scope, key), str::to_owned).unwrap_or_default();
+        let host = headers.host.map(latin1).unwrap_or_default();
+        let (scheme, path) = (
+            entry(pyo3::intern!(py, "scheme")),
+            entry(pyo3::intern!(py, "path")),
+        );
+        format!("{scheme}://{host}{path}")
+    }
+
+    /// What of the URL is not in the scope and is still needed when the request is over.
+    #[inline]
+    pub(super) fn forwarded_url(
+        &self,
+        headers: &RequestHeaders<'_>,
+        settings: &HttpServerSettings,
+    ) -> Option<Box<RequestUrl>> {
+        let scheme = headers.forwarded.as_ref().and_then(|said| said.proto);
+        let with_server = settings.opt_in.has(OptIn::SERVER_ADDRESS_ON_METRICS);
+        if scheme.is_none() && !with_server {
+            return None;
+        }
+        let mut server = None;
+        if with_server {
+            self.with_server(headers, |address, port| {
+                let port = port.and_then(|port| port.try_into().ok());
+                server = Some((Box::from(address), port));
+            });
+        }
+        Some(Box::new(RequestUrl { scheme, server }))
+    }
+
+    /// Everything that is known when the request arrives, so that samplers and long requests show it.
+    #[inline]
+    pub(super) fn set_attributes(
+        &self,
+        span: &mut Recording,
+        headers: &RequestHeaders<'_>,
+        method: &Method,
+        settings: &HttpServerSettings,
+    ) {
+        let (py, scope) = (self.scope.py(), self.scope);
+        method.with_reported(py, |reported| {
+            span.push_known_str(&key!("http.request.method"), reported);
+        });
+        if method.known == Known::No {
+            method.with_sent(py, |sent| {
+                span.push_known_str(&key!("http.request.method_original"), sent);
+            });
+        }
+        with_str(item(scope, pyo3::intern!(py, "path")), |path| {
+            span.push_known_str(&key!("url.path"), path);
+        });
+        let forwarded = headers.forwarded.as_deref();
+        if let Some(scheme) = forwarded.and_then(|said| said.proto) {
+            span.push_known_str(&key!("url.scheme"), scheme);
+        } else {
+            with_str(item(scope, pyo3::intern!(py, "scheme")), |scheme| {
+                span.push_known_str(&key!("url.scheme"), scheme);
+            });
+        }
+        if let Some(query) = item(scope, pyo3::intern!(py, "query_string"))
+            && let Some(query) = bytes(&query)
+            && !query.is_empty()
+        {
+            span.push_known_str(&key!("url.query"), &redact_query(&latin1(query)));
+        }
+        self.with_server(headers, |address, port| {
+            span.push_known_str(&key!("server.address"), address);
+            if let Some(port) = port {
+                span.push_known_int(&key!("server.port"), port);
+            }
+        });
+        self.set_client(span, forwarded, settings);
+        with_str(item(scope, pyo3::intern!(py, "http_version")), |version| {
+            span.push_known_str(&key!("network.protocol.version"), version);
+        });
+        if let Some(user_agent) = headers.user_agent {
+            span.push_known_str(&key!("user_agent.original"), &latin1(user_agent));
+            if settings.opt_in.has(OptIn::USER_AGENT_SYNTHETIC_TYPE)
+                && let Some(kind) = SyntheticType::of(user_agent)
+            {
+                span.push_known_str(&key!("user_agent.synthetic.type"), kind.as_str());
+            }
+        }
+        if let Some(headers) = &self.headers
+            && !settings.request_headers.is_empty()
+        {
+            let captured = settings.request_headers.collect(header_pairs(headers));
+            captured.for_each(|key, value| span.set_attribute(key, value));
+        }
+    }
+
+    /// The client as trusted proxies or the server know it, and the peer.
+    #[inline]
+    fn set_client(
+        &self,
+        span: &mut Recording,
+        forwarded: Option<&Forwarded<'_>>,
+        settings: &HttpServerSettings,
+    ) {
+        let said = forwarded.and_then(|said| said.client.as_deref().zip(Some(said.client_port)));
+        let client_port = settings.opt_in.has(OptIn::CLIENT_PORT);
+        if let Some((address, port)) = said {
+            span.push_known_str(&key!("client.address"), address);
+            if let Some(port) = port.filter(|_| client_port) {
+                span.push_known_int(&key!("client.port"), port.into());
+            }
+        }
+        let client = item(self.scope, pyo3::intern!(self.scope.py(), "client"));
+        with_address(client, |address, port| {
+            if said.is_none() {
+                span.push_known_str(&key!("client.address"), address);
+                if let Some(port) = port.filter(|_| client_port) {
+                    span.push_known_int(&key!("client.port"), port);
+                }
+            }
+            span.push_known_str(&key!("network.peer.address"), address);
+            if let Some(port) = port {
+                span.push_known_int(&key!("network.peer.port"), port);
+            }
+        });
+    }
+
+    /// What a trusted proxy was asked for, else `Host` if it names one, else what the server listens on (semantic conventions,
+    /// "Setting `server.address`").
+    #[inline]
+    fn with_server(&self, headers: &RequestHeaders<'_>, mut then: impl FnMut(&str, Option<i64>)) {
+        if let Some(forwarded) = &headers.forwarded
+            && let Some(host) = &forwarded.host
+        {
+            then(host, forwarded.host_port.map(Into::into));
+            return;
+        }
+        if let Some(host) = headers.host {
+            let host = latin1(host);
+            let (address, port) = split_host(&host);
+            if !address.is_empty() {
+                then(address, port.map(Into::into));
+                return;
+            }
+        }
+        let server = item(self.scope, pyo3::intern!(self.scope.py(), "server"));
+        with_address(server, then);
+    }
+}
+
+/// What of a URL a trusted proxy said, or metrics need.
+pub(super) struct RequestUrl {
+    scheme: Option<&'static str>,
+    server: Option<(Box<str>, Option<u16>)>,
+}
+
+impl RequestUrl {
+    /// Host and port, for those who want them on metrics.
+    pub(super) fn server(&self) -> Option<(&str, Option<u16>)> {
+        self.server
+            .as_ref()
+            .map(|(address, port)| (&**address, *port))
+    }
+}
+
+/// Calls `then` with `url.scheme`.
+#[inline]
+pub(super) fn with_scheme(
+    scope: &Bound<'_, PyDict>,
+    url: Option<&RequestUrl>,
+    then: impl FnOnce(&str),
+) {
+    if let Some(scheme) = url.and_then(|url| url.scheme) {
+        then(scheme);
+    } else {
+        with_str(item(scope, pyo3::intern!(scope.py(), "scheme")), then);
+    }
+}
+
+/// The headers of a list or tuple of pairs; what is no pair of `bytes` is skipped, and an iterator is left alone.
+#[inline]
+pub(super) fn header_pairs<'a>(
+    headers: &'a Borrowed<'_, '_, PyAny>,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    members(headers)
+        .iter()
+        .filter_map(|pair| match members(pair) {
+            [name, value, ..] => Some((bytes(name)?, bytes(value)?)),
+            _ => None,
+        })
 }
 
 /// All headers of a request, for propagators.
@@ -166,31 +389,11 @@ struct HeaderList<'a, 'b, 'py>(&'a Borrowed<'b, 'py, PyAny>);
 
 impl Carrier for HeaderList<'_, '_, '_> {
     fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        for pair in members(self.0) {
-            if let [header, value, ..] = members(pair)
-                && bytes(header) == Some(name.as_bytes())
-                && let Some(value) = bytes(value)
-            {
+        for (header, value) in header_pairs(self.0) {
+            if header == name.as_bytes() {
                 each(value);
             }
         }
-    }
-}
-
-/// Header and query bytes as text: ASGI promises ASCII or Latin-1, clients send anything.
-#[inline]
-#[expect(
-    unsafe_code,
-    reason = "header values are ASCII nearly always, and validated byte by byte otherwise"
-)]
-fn latin1(bytes: &[u8]) -> Cow<'_, str> {
-    if bytes.is_ascii() {
-        // SAFETY: ASCII is UTF-8.
-        return Cow::Borrowed(unsafe { std::str::from_utf8_unchecked(bytes) });
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
     }
 }
 
@@ -214,124 +417,84 @@ pub(super) fn int(value: &Bound<'_, PyAny>) -> Option<i64> {
         .and_then(|value| value.extract().ok())
 }
 
-/// The request method, and whether it is reported as it is.
+/// The request method, and how it is reported.
 #[derive(Default)]
 pub(super) struct Method {
     sent: Option<Py<PyString>>,
-    known: bool,
+    known: Known,
+}
+
+#[derive(Clone, Copy, PartialEq, Default)]
+enum Known {
+    #[default]
+    No,
+    Yes,
+    /// The handshake of a websocket, whose scope has no method.
+    Get,
 }
 
 impl Method {
     #[inline]
-    pub(super) fn read(scope: &Bound<'_, PyDict>, tracer: &Tracer) -> Self {
-        let configured = tracer.http().known_methods.as_deref();
+    pub(super) fn read(
+        scope: &Bound<'_, PyDict>,
+        is_websocket: bool,
+        known_methods: Option<&[String]>,
+    ) -> Self {
+        if is_websocket {
+            return Self {
+                sent: None,
+                known: Known::Get,
+            };
+        }
         let method = item(scope, pyo3::intern!(scope.py(), "method"));
-        let known = with_str(method, |sent| is_known_method(sent, configured));
+        let known = with_str(method, |sent| is_known_method(sent, known_methods));
         let sent = method.and_then(|sent| sent.to_owned().cast_into::<PyString>().ok());
         Self {
-            known: known == Some(true),
+            known: if known == Some(true) {
+                Known::Yes
+            } else {
+                Known::No
+            },
             sent: sent.map(Bound::unbind),
         }
     }
 
     #[inline]
-    fn with_sent<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {
-        let mut then = Some(then);
+    fn with_sent(&self, py: Python<'_>, then: impl FnOnce(&str)) {
         let sent = self.sent.as_ref().map(|sent| sent.bind(py).as_any());
-        let done = with_str(sent.map(Bound::as_borrowed), |sent| {
-            then.take().map(|then| then(sent))
-        });
-        match (done.flatten(), then) {
-            (Some(done), _) => done,
-            (None, Some(then)) => then(""),
-            (None, None) => unreachable!("`then` is taken only to be called"),
+        with_str(sent.map(Bound::as_borrowed), then);
+    }
+
+    /// Calls `then` with `http.request.method`.
+    #[inline]
+    pub(super) fn with_reported(&self, py: Python<'_>, then: impl FnOnce(&str)) {
+        match self.known {
+            Known::No => then("_OTHER"),
+            Known::Yes => self.with_sent(py, then),
+            Known::Get => then("GET"),
         }
     }
 
     /// Calls `then` with what stands in the span's name.
     #[inline]
     pub(super) fn with_name<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {
-        if self.known {
-            self.with_sent(py, then)
-        } else {
-            then(UNKNOWN_METHOD_NAME)
+        if self.known == Known::Yes
+            && let Some(sent) = &self.sent
+        {
+            let sent = sent.bind(py);
+            return match ascii(sent) {
+                Some(sent) => then(sent),
+                None => with_text(sent, then),
+            };
         }
+        then(match self.known {
+            Known::Get => "GET",
+            _ => UNKNOWN_METHOD_NAME,
+        })
     }
 
     /// Lets go of it here and now.
     pub(super) fn forget(self, py: Python<'_>) {
         drop(self.sent.map(|sent| sent.into_bound(py)));
     }
-}
-
-/// Everything that is known when the request arrives, so that samplers and long requests show it.
-pub(super) fn set_request_attributes(
-    span: &mut Recording,
-    scope: &Bound<'_, PyDict>,
-    headers: &RequestHeaders<'_>,
-    method: &Method,
-) {
-    let py = scope.py();
-    method.with_sent(py, |sent| {
-        if method.known {
-            span.push_known_str(&key!("http.request.method"), sent);
-        } else {
-            span.push_known_str(&key!("http.request.method"), "_OTHER");
-            span.push_known_str(&key!("http.request.method_original"), sent);
-        }
-    });
-    with_str(item(scope, pyo3::intern!(py, "path")), |path| {
-        span.push_known_str(&key!("url.path"), path);
-    });
-    with_str(item(scope, pyo3::intern!(py, "scheme")), |scheme| {
-        span.push_known_str(&key!("url.scheme"), scheme);
-    });
-    if let Some(query) = item(scope, pyo3::intern!(py, "query_string"))
-        && let Some(query) = bytes(&query)
-        && !query.is_empty()
-    {
-        span.push_known_str(&key!("url.query"), &redact_query(&latin1(query)));
-    }
-    set_server_address(span, scope, headers);
-    with_address(item(scope, pyo3::intern!(py, "client")), |address, port| {
-        span.push_known_str(&key!("client.address"), address);
-        span.push_known_str(&key!("network.peer.address"), address);
-        if let Some(port) = port {
-            span.push_known_int(&key!("network.peer.port"), port);
-        }
-    });
-    with_str(item(scope, pyo3::intern!(py, "http_version")), |version| {
-        span.push_known_str(&key!("network.protocol.version"), version);
-    });
-    if let Some(user_agent) = headers.user_agent {
-        span.push_known_str(&key!("user_agent.original"), &latin1(user_agent));
-    }
-}
-
-/// `Host` if it names one, else what the server listens on (semantic conventions, "Setting `server.address`").
-fn set_server_address(
-    span: &mut Recording,
-    scope: &Bound<'_, PyDict>,
-    headers: &RequestHeaders<'_>,
-) {
-    if let Some(host) = headers.host {
-        let host = latin1(host);
-        let (address, port) = split_host(&host);
-        if !address.is_empty() {
-            span.push_known_str(&key!("server.address"), address);
-            if let Some(port) = port {
-                span.push_known_int(&key!("server.port"), port.into());
-            }
-            return;
-        }
-    }
-    with_address(
-        item(scope, pyo3::intern!(scope.py(), "server")),
-        |address, port| {
-            span.push_known_str(&key!("server.address"), address);
-            if let Some(port) = port {
-                span.push_known_int(&key!("server.port"), port);
-            }
-        },
-    );
 }

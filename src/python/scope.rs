@@ -34,6 +34,8 @@ impl Span {
             Body::Recording(span) => {
                 if span.is_created() {
                     let unchanged = match parent {
+                        // It was put where it belongs when it was made.
+                        Some(parent) if parent.get().is_past() => true,
                         Some(parent) => parent
                             .get()
                             .with_context(py, |parent| span.is_child_of(parent)),

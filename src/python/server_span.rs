@@ -1,7 +1,8 @@
-//! `ServerSpan`: the span of a request from its first message to its last, and the `send` that the application gets.
+//! `ServerSpan`: the span of a request, from its first message to its last.
 //!
-//! It ends when the last message is with the server, whatever background tasks do afterwards. A 5xx alone is written a
-//! moment later, with that end: the exception that made it may still be on its way out.
+//! It ends when the last message is with the server, whatever background tasks do afterwards; spans that they start link it. A
+//! 5xx alone is written a moment later, with that end: the exception that made it may still be on its way out. Metrics are
+//! recorded with the same end, whether the span is recorded or not.
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyBaseException;
@@ -10,39 +11,24 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::asgi::ServerInstrumentation;
 use super::cell::AttachedCell;
-use super::channel::Channel;
+use super::channel::Direction;
+use super::convert::with_name;
 use super::creation::LastTwo;
 use super::errors::guard;
-use super::exception::Ending;
+use super::exchange::{Exchange, Noted};
 use super::message::Message;
-use super::request::Method;
+use super::message_coroutine::MessageCoroutine;
 use super::span::{Body, Span};
-use super::{current, imports};
-use crate::attribute::Value;
-use crate::span::{Status, take_buffer};
-use crate::wire::attribute::key;
-
-/// A request and what is known of its response so far; emptied when it is over.
-#[derive(Default)]
-pub(super) struct Exchange {
-    pub(super) scope: Option<Py<PyDict>>,
-    pub(super) method: Method,
-    /// What the application sends with, if it is watched.
-    pub(super) send: Option<Py<Channel>>,
-    /// How many attributes the request made.
-    pub(super) request_attributes: u32,
-    status: Option<i64>,
-    trailers: bool,
-    /// When the last message was handed to the server, while the application may still raise what made it a 5xx.
-    ended_unix_ns: Option<u64>,
-    pub(super) baggage: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
-}
+use super::{current, response, websocket};
+use crate::clock::monotonic_ns;
+use crate::span::take_buffer;
 
 /// The server span of a request.
 #[pyclass(frozen, extends = Span, module = "rvh_trace")]
 pub(super) struct ServerSpan {
-    exchange: AttachedCell<Exchange>,
+    pub(super) exchange: AttachedCell<Exchange>,
 }
 
 static LAST: LastTwo<ServerSpan> = LastTwo::new();
@@ -82,6 +68,15 @@ impl ServerSpan {
         Ok(server)
     }
 
+    /// Calls `then` with the exchange. `then` must not run Python code.
+    #[inline]
+    pub(super) fn with<R: Default>(
+        slf: &Bound<'_, Self>,
+        then: impl FnOnce(&mut Exchange) -> R,
+    ) -> R {
+        slf.get().exchange.with(slf.py(), then).unwrap_or_default()
+    }
+
     /// Hands it what it has to remember.
     #[inline]
     pub(super) fn begin_exchange(slf: &Bound<'_, Self>, exchange: Exchange) {
@@ -95,12 +90,21 @@ impl ServerSpan {
     /// The scope of the request, until it is over.
     pub(super) fn scope<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyDict>> {
         let py = slf.py();
-        slf.get()
-            .exchange
-            .with(py, |exchange| {
-                exchange.scope.as_ref().map(|scope| scope.bind(py).clone())
-            })
-            .flatten()
+        Self::with(slf, |exchange| {
+            exchange.scope.as_ref().map(|scope| scope.bind(py).clone())
+        })
+    }
+
+    /// The middleware that made it, until the request is over.
+    #[inline]
+    pub(super) fn instrumentation<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> Option<Bound<'py, ServerInstrumentation>> {
+        let py = slf.py();
+        Self::with(slf, |exchange| {
+            let instrumentation = exchange.instrumentation.as_ref();
+            instrumentation.map(|instrumentation| instrumentation.bind(py).clone())
+        })
     }
 
     /// `await send(message)`: notes the message and returns the server's own awaitable.
@@ -112,153 +116,98 @@ impl ServerSpan {
         message: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let last = slf.as_super().get().is_live()
-            && guard(py, "reading a response message", || {
-                Message::read(message).map(|message| slf.get().note(py, &message))
-            })? == Some(true);
+        let read = guard(py, "reading a response message", || Message::read(message))?;
+        let mut times = false;
+        let noted = read.map_or_else(Noted::default, |read| {
+            Self::with(slf, |exchange| {
+                times = exchange.times_send;
+                exchange.note_sent(read, message)
+            })
+        });
+        let decorated = if noted.decorates {
+            guard(py, "reading the start of a response", || {
+                response::decorate(slf, message)
+            })?
+            .flatten()
+        } else {
+            None
+        };
+        let outgoing = decorated.as_ref().unwrap_or(message);
         // SAFETY: attached; both are valid objects; a new reference or null with an error set.
         let awaitable = unsafe {
             Bound::from_owned_ptr_or_err(
                 py,
-                ffi::PyObject_CallOneArg(send.as_ptr(), message.as_ptr()),
+                ffi::PyObject_CallOneArg(send.as_ptr(), outgoing.as_ptr()),
             )?
         };
-        if last {
-            guard(py, "ending a server span", || Self::end_response(slf))?;
+        if noted.accepts {
+            let span = slf.as_super().get();
+            span.with_recording(py, |span| websocket::record_handshake(span));
+        }
+        if times {
+            // The request is over when the server has taken the last message.
+            return MessageCoroutine::watch(Direction::Send, slf, awaitable, Some(message));
+        }
+        if noted.is_last {
+            guard(py, "ending a server span", || response::end(slf))?;
         }
         Ok(awaitable)
     }
 
-    /// Reads a message on its way out; whether it is the last of the response.
-    #[inline]
-    fn note(&self, py: Python<'_>, message: &Message) -> bool {
-        let last = self.exchange.with(py, |exchange| match *message {
-            Message::Start { status, trailers } => {
-                exchange.status = status;
-                exchange.trailers = trailers;
-                false
-            }
-            Message::Body { more } => !more && !exchange.trailers,
-            Message::Trailers { more } => !more,
-            Message::Other => false,
-        });
-        last.unwrap_or_default()
-    }
-
-    /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
-    fn end_response(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let span = slf.as_super().get();
-        let ended_before = slf
-            .get()
-            .exchange
-            .with(py, |exchange| exchange.ended_unix_ns.is_some());
-        if !span.is_live() || ended_before.unwrap_or_default() {
-            return Ok(());
-        }
-        let ended_unix_ns = span.with_recording(py, |span| span.start_time().later_unix_ns());
-        let written = Self::write_response(slf);
-        let waits = slf.get().exchange.with(py, |exchange| {
-            let waits = exchange.status.is_some_and(|status| status >= 500);
-            if waits {
-                exchange.ended_unix_ns = ended_unix_ns;
-            }
-            waits
-        });
-        if !waits.unwrap_or_default() {
-            span.with_recording(py, |span| span.end_at(ended_unix_ns.unwrap_or_default()));
-            span.end_now(py);
-        }
-        written
-    }
-
-    /// Status, route and name, as they are when the response is over.
-    fn write_response(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let route = Self::route(slf);
-        slf.get().exchange.with(py, |exchange| {
-            slf.as_super().get().with_recording(py, |span| {
-                if let Some(status) = exchange.status {
-                    let key = "http.response.status_code";
-                    // Nobody has added an attribute meanwhile, so nobody can have set this one: no search for it.
-                    if span.attribute_count() == exchange.request_attributes {
-                        span.push_known_int(&key!("http.response.status_code"), status);
-                    } else {
-                        span.set_attribute(key, &Value::Int(status));
-                    }
-                    if status >= 500 {
-                        span.set_attribute("error.type", &Value::Str(&status.to_string()));
-                        span.set_status(Status::Error, "");
-                    }
-                }
-                if let Ok(Some(route)) = &route {
-                    span.set_attribute("http.route", &Value::Str(route));
-                    exchange
-                        .method
-                        .with_name(py, |method| span.update_name(&format!("{method} {route}")));
-                }
-            })
-        });
-        route.map(drop)
-    }
-
-    /// The template of the route that was dispatched to, from what the framework left in the scope.
-    fn route(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
-        let py = slf.py();
-        let Some(scope) = Self::scope(slf) else {
-            return Ok(None);
-        };
-        // Starlette and FastAPI leave what they dispatched to.
-        if !scope.contains(pyo3::intern!(py, "endpoint"))? {
-            return Ok(None);
-        }
-        imports::route_template(py)?.call1((scope,))?.extract()
-    }
-
-    fn finish_span(
+    /// The server has taken a message: only for those that time it.
+    pub(super) fn sent(
         slf: &Bound<'_, Self>,
-        error: Option<&Bound<'_, PyBaseException>>,
+        message: &Bound<'_, PyAny>,
+        began_ns: u64,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let span = slf.as_super().get();
-        if !span.is_live() {
-            return Ok(());
-        }
-        let ending = Ending::of(error);
-        let ended_unix_ns = slf
-            .get()
-            .exchange
-            .with(py, |exchange| exchange.ended_unix_ns)
-            .flatten();
-        let written = if ended_unix_ns.is_none() {
-            Self::write_response(slf)
-        } else {
-            Ok(())
-        };
-        let status = slf
-            .get()
-            .exchange
-            .with(py, |exchange| exchange.status)
-            .flatten();
-        span.with_recording(py, |span| {
-            if let Ok(ending) = &ending {
-                ending.write(span);
+        let read = Message::read(message)?;
+        let waited_ns = monotonic_ns().saturating_sub(began_ns);
+        let is_last = Self::with(slf, |exchange| {
+            if let Some(traffic) = &mut exchange.traffic {
+                traffic.count_send_wait(waited_ns);
             }
-            // Once a 5xx was sent, that is the error; the exception is how it came about (semantic conventions, `error.type`).
-            if let Some(status) = status.filter(|status| *status >= 500) {
-                span.set_attribute("error.type", &Value::Str(&status.to_string()));
-            }
-            match ended_unix_ns {
-                Some(ended_unix_ns) => span.end_at(ended_unix_ns),
-                None => span.end(),
-            }
+            exchange.is_last(read)
         });
-        span.end_now(py);
-        written.and(ending.map(drop))
+        Self::record_message(slf, Direction::Send, read, message, waited_ns);
+        if is_last { response::end(slf) } else { Ok(()) }
     }
-}
 
-impl ServerSpan {
+    /// The application has received a message.
+    pub(super) fn received(
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, PyAny>,
+        began_ns: u64,
+    ) -> PyResult<()> {
+        let read = Message::read(message)?;
+        let waited_ns = monotonic_ns().saturating_sub(began_ns);
+        let noted = Self::with(slf, |exchange| {
+            exchange.note_received(read, message, waited_ns)
+        });
+        Self::record_message(slf, Direction::Receive, read, message, waited_ns);
+        if noted.is_last {
+            response::end(slf)?;
+        }
+        Ok(())
+    }
+
+    /// A span for a message of a websocket, for those who want one each.
+    fn record_message(
+        slf: &Bound<'_, Self>,
+        direction: Direction,
+        read: Message,
+        message: &Bound<'_, PyAny>,
+        waited_ns: u64,
+    ) {
+        let wanted = read == Message::Data
+            && Self::instrumentation(slf)
+                .is_some_and(|middleware| middleware.get().settings().websocket_messages);
+        if wanted && let Ok(message) = message.cast::<PyDict>() {
+            slf.as_super().get().with_recording(slf.py(), |span| {
+                websocket::record_message(span, direction, message, waited_ns);
+            });
+        }
+    }
+
     /// The application has returned, or raised `error`: ends what is still open and restores the context.
     #[inline]
     pub(super) fn finish(
@@ -267,20 +216,13 @@ impl ServerSpan {
     ) -> PyResult<()> {
         let py = slf.py();
         guard(py, "ending a server span", || {
-            let written = Self::finish_span(slf, error);
+            let written = response::finish(slf, error);
             Span::leave(slf.as_super())?;
             // The request is over: what it held must not be kept by whoever keeps the span.
-            let held = slf
-                .get()
-                .exchange
-                .with(py, std::mem::take)
-                .unwrap_or_default();
-            if let Some(send) = held.send {
-                Channel::close(&send.into_bound(py));
-            }
-            drop(held.scope.map(|scope| scope.into_bound(py)));
-            held.method.forget(py);
-            if let Some((context, previous)) = held.baggage {
+            let mut held = Self::with(slf, std::mem::take);
+            let baggage = held.baggage.take();
+            held.forget(py);
+            if let Some((context, previous)) = baggage {
                 let (context, previous) = (
                     context.into_bound(py),
                     previous.map(|previous| previous.into_bound(py)),
@@ -296,18 +238,20 @@ impl ServerSpan {
 // `finish` is in `super::vectorcall`.
 #[pymethods]
 impl ServerSpan {
+    /// Tells the route that the request was dispatched to, for frameworks whose scope does not.
+    fn set_route(slf: &Bound<'_, Self>, route: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(slf.py(), "setting a route", || {
+            let route: Box<str> = with_name(route, |route| Box::from(route))?;
+            Self::with(slf, |exchange| exchange.route = Some(route));
+            Ok(())
+        })
+        .map(drop)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.exchange.with_collecting(|exchange| {
-            visit.call(exchange.send.as_ref())?;
-            visit.call(exchange.scope.as_ref())?;
-            match &exchange.baggage {
-                Some((context, previous)) => visit
-                    .call(context)
-                    .and_then(|()| visit.call(previous.as_ref())),
-                None => Ok(()),
-            }
-        });
-        visited.unwrap_or(Ok(()))
+        self.exchange
+            .with_collecting(|exchange| exchange.traverse(&visit))
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

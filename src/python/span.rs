@@ -69,6 +69,8 @@ pub(super) struct Span {
     pub(super) recording: AtomicBool,
     /// Whether it stands for a trace that is not sampled: spans below it that follow their parents have nothing to decide.
     unsampled: AtomicBool,
+    /// Whether what it stands for is over although it is still current: spans started below it now link it.
+    past: AtomicBool,
     /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
     /// still hold it mean what was current before it.
     pub(super) abandoned: AtomicBool,
@@ -79,6 +81,7 @@ impl Span {
         Self {
             recording: AtomicBool::new(body.is_recording()),
             unsampled: AtomicBool::new(body.is_unsampled()),
+            past: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             state: AttachedCell::new(State {
                 body,
@@ -105,6 +108,7 @@ impl Span {
     #[inline]
     pub(super) fn reuse(&self, py: Python<'_>, body: Body) {
         self.describe(&body);
+        self.past.store(false, Ordering::Relaxed);
         self.abandoned.store(false, Ordering::Relaxed);
         let old = self.state.with(py, |state| {
             if let Body::Recording(span) = &mut state.body {
@@ -173,6 +177,26 @@ impl Span {
     #[inline]
     pub(super) fn hides_children(&self, tracer: &Tracer) -> bool {
         self.unsampled.load(Ordering::Relaxed) && tracer.follows_parents()
+    }
+
+    /// What it stands for is over: see [`Self::is_past`].
+    pub(super) fn pass(&self) {
+        self.past.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether spans below it, started now, are roots that link it: a child of a request that was answered would stand
+    /// outside of its parent's time (open-telemetry/opentelemetry-python-contrib#4251).
+    #[inline]
+    pub(super) fn is_past(&self) -> bool {
+        self.past.load(Ordering::Relaxed)
+    }
+
+    /// Puts a span that was made a child of this one where it belongs.
+    #[inline]
+    pub(super) fn adopt(&self, py: Python<'_>, child: &mut Recording) {
+        if self.is_past() {
+            child.detach(&self.clone_context(py));
+        }
     }
 
     /// Calls `then` with the span if it is being recorded. `then` must not run Python code.

@@ -50,7 +50,9 @@ impl TaskFactory {
         let Some(parent) = current::span(py)? else {
             return Ok(None);
         };
-        let Some(tracer) = lifecycle::tracer().filter(|_| parent.get().is_live()) else {
+        let Some(tracer) =
+            lifecycle::tracer().filter(|_| parent.get().is_live() && !parent.get().is_past())
+        else {
             return Ok(None);
         };
         let name = match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {

@@ -30,7 +30,9 @@ impl SpanTemplate {
     /// A new span, made here.
     fn span<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         let tracer = lifecycle::tracer();
-        let parent = current::span(py)?
+        let above = current::span(py)?;
+        let parent = above
+            .as_ref()
             .map(|parent| parent.get().clone_context(py))
             .filter(context::SpanContext::is_valid);
         let body = self.0.with(py, |template| match template {
@@ -38,7 +40,11 @@ impl SpanTemplate {
             Template::Encoded(model) => Ok(
                 match tracer.map(|tracer| (tracer, tracer.decide(parent.as_ref()))) {
                     Some((tracer, Decision::Record(context))) => {
-                        Body::Recording(model.copy_as(tracer, context, parent.as_ref()))
+                        let mut span = model.copy_as(tracer, context, parent.as_ref());
+                        if let Some(above) = &above {
+                            above.get().adopt(py, &mut span);
+                        }
+                        Body::Recording(span)
                     }
                     Some((tracer, decision)) => {
                         tracer.count_not_sampled();

@@ -8,14 +8,17 @@
 
 use std::ffi::CStr;
 
+use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::asgi::ServerInstrumentation;
-use super::channel::{Channel, Direction};
+use super::channel::{Callee, Channel, Direction};
 use super::creation;
+use super::message_coroutine::MessageCoroutine;
 use super::server_span::ServerSpan;
 use super::span::Span;
 use super::task::TaskFactory;
@@ -88,8 +91,8 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_method(
         &py.get_type::<ServerInstrumentation>(),
         define(
-            c"start",
-            c"start($self, scope, receive, send, /)\n--\n\nThe span of a request, and the `receive` and `send` for the application.",
+            c"_start",
+            c"_start($self, scope, receive, send, /)\n--\n\nThe span of a request, and the `receive` and `send` for the application.",
             ffi::PyMethodDefPointer {
                 PyCFunctionFast: start,
             },
@@ -132,6 +135,87 @@ fn add_method(class: &Bound<'_, PyType>, method: *mut ffi::PyMethodDef) -> PyRes
         descriptor.getattr("__name__")?.cast::<PyString>()?,
         &descriptor,
     )
+}
+
+/// Tells CPython where objects of `class` keep the function that they are called by (PEP 590). At import, before there are
+/// any others than `probe`.
+#[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
+pub(super) fn set_offset<T>(
+    class: &Bound<'_, PyType>,
+    probe: &Bound<'_, T>,
+    field: impl FnOnce(&T) -> &Callee,
+) where
+    T: PyClass<Frozen = True> + Sync,
+{
+    let field = std::ptr::from_ref(field(probe.get())) as usize;
+    let offset = field - probe.as_ptr() as usize;
+    // SAFETY: attached; a class of ours. The field is at the same offset in every object, and always holds a function.
+    unsafe { (*class.as_type_ptr()).tp_vectorcall_offset = offset.cast_signed() };
+}
+
+/// Makes other calls of `class` go the same way.
+#[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
+pub(super) fn set_call(class: &Bound<'_, PyType>) {
+    // SAFETY: attached; a class whose offset was set.
+    unsafe { (*class.as_type_ptr()).tp_call = Some(ffi::PyVectorcall_Call) };
+}
+
+/// Lets CPython use the offset of `class`, its own or that of its base.
+#[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
+pub(super) fn set_flag(class: &Bound<'_, PyType>) {
+    let class = class.as_type_ptr();
+    // SAFETY: attached; a class with an offset, whose objects always hold a function there.
+    unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        (*class).tp_flags.fetch_or(
+            ffi::Py_TPFLAGS_HAVE_VECTORCALL,
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        ffi::PyType_Modified(class);
+    }
+}
+
+/// What CPython calls for an `RvhTraceMiddleware`: the `__call__` of its class, with the object before the arguments.
+#[expect(unsafe_code, reason = "a C function")]
+pub(super) unsafe extern "C" fn middleware(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls attached, with an object of a subclass of `ServerInstrumentation` and the arguments of a vectorcall.
+    // Where the flag says so, the place before the arguments may be written to, if it is restored (PEP 590).
+    unsafe {
+        let py = Python::assume_attached();
+        let instrumentation =
+            Bound::ref_from_ptr(py, &slf).cast_unchecked::<ServerInstrumentation>();
+        let function = match ServerInstrumentation::function(instrumentation) {
+            Ok(function) => function,
+            Err(error) => return give::<PyAny>(py, Err(error)),
+        };
+        let nargs = ffi::PyVectorcall_NARGS(nargsf).cast_unsigned();
+        if nargsf & ffi::PY_VECTORCALL_ARGUMENTS_OFFSET != 0 {
+            let with_self = args.sub(1).cast_mut();
+            let before = with_self.replace(slf);
+            let result = ffi::PyObject_Vectorcall(function.as_ptr(), with_self, nargs + 1, kwnames);
+            with_self.write(before);
+            return result;
+        }
+        let keywords = if kwnames.is_null() {
+            0
+        } else {
+            ffi::PyTuple_GET_SIZE(kwnames).cast_unsigned()
+        };
+        let mut with_self = vec![slf];
+        if nargs + keywords > 0 {
+            with_self.extend_from_slice(std::slice::from_raw_parts(args, nargs + keywords));
+        }
+        ffi::PyObject_Vectorcall(function.as_ptr(), with_self.as_ptr(), nargs + 1, kwnames)
+    }
 }
 
 /// What CPython calls for a channel.
@@ -276,9 +360,11 @@ unsafe extern "C" fn start(
         )
     };
     let started = match arguments {
-        [scope, receive, send] => instrumentation.get().start(scope, receive, send),
+        [scope, receive, send] => {
+            ServerInstrumentation::start(instrumentation, scope, receive, send)
+        }
         _ => Err(PyTypeError::new_err(format!(
-            "start() takes scope, receive and send, but {nargs} were given"
+            "_start() takes scope, receive and send, but {nargs} were given"
         ))),
     };
     match started {
@@ -386,11 +472,18 @@ unsafe extern "C" fn receive(
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: CPython calls attached, with a channel and the arguments of a vectorcall.
-    unsafe {
+    let (py, span, awaitable) = unsafe {
         let py = Python::assume_attached();
-        let (_, server) = called(py, slf);
-        give(py, pass_on(py, server, args, nargsf, kwnames))
-    }
+        let (span, server) = called(py, slf);
+        (py, span, pass_on(py, server, args, nargsf, kwnames))
+    };
+    let watched = match (awaitable, span) {
+        (Ok(awaitable), Some(span)) => {
+            MessageCoroutine::watch(Direction::Receive, &span, awaitable, None)
+        }
+        (awaitable, _) => awaitable,
+    };
+    give(py, watched)
 }
 
 #[expect(unsafe_code, reason = "a C function")]

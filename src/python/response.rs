@@ -1,0 +1,420 @@
+//! The response side of a server span: what its start brings, and what is written when it is over.
+
+use std::borrow::Cow;
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use super::errors::guard;
+use super::exception::{Ending, OUTCOME, type_name};
+use super::exchange::Exchange;
+use super::hook::wrong_result;
+use super::request::{RequestUrl, header_pairs, item, with_scheme, with_str};
+use super::route;
+use super::server_span::ServerSpan;
+use super::span::Span;
+use super::traffic::Traffic;
+use crate::attribute::Value;
+use crate::exception;
+use crate::http_server::{
+    ErrorOutcomes, HttpServerSettings, OptIn, Outcome, TraceResponseHeaders, trace_response,
+};
+use crate::metrics::{Exemplar, HttpServerMetrics, Measured, Request};
+use crate::span::{Span as Recording, Status};
+use crate::wire::attribute::key;
+
+/// What the start of a response is for beside its status: captured headers, the hook, and headers of our own, with which it
+/// gives the message to send instead.
+#[cold]
+pub(super) fn decorate<'py>(
+    slf: &Bound<'py, ServerSpan>,
+    message: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let Some(instrumentation) = ServerSpan::instrumentation(slf) else {
+        return Ok(None);
+    };
+    let (middleware, settings) = (instrumentation.get(), instrumentation.get().settings());
+    let span = slf.as_super();
+    let Ok(start) = message.cast::<PyDict>() else {
+        return Ok(None);
+    };
+    if let Some(headers) = item(start, pyo3::intern!(py, "headers"))
+        && !settings.response_headers.is_empty()
+    {
+        let captured = settings.response_headers.collect(header_pairs(&headers));
+        span.get().with_recording(py, |span| {
+            captured.for_each(|key, value| span.set_attribute(key, value));
+        });
+    }
+    let decorated = add_headers(settings, span, start)?;
+    let sent = decorated.as_ref().unwrap_or(start);
+    middleware.hooks().response.call(py, (span, sent))?;
+    Ok(decorated.map(Bound::into_any))
+}
+
+/// The message with the headers that tell the client its trace; a message of its own, because the application may send
+/// the same one again.
+fn add_headers<'py>(
+    settings: &HttpServerSettings,
+    span: &Bound<'py, Span>,
+    start: &Bound<'py, PyDict>,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let py = start.py();
+    let wanted = settings.trace_response_headers;
+    let context = span.get().clone_context(py);
+    if wanted.is_empty() || !context.is_valid() {
+        return Ok(None);
+    }
+    let headers = PyList::empty(py);
+    let before = start.get_item(pyo3::intern!(py, "headers"))?;
+    if let Some(before) = before.filter(|headers| !headers.is_none()) {
+        for header in before.try_iter()? {
+            headers.append(header?)?;
+        }
+    }
+    let add = |name: &str, value: &[u8]| {
+        headers.append((PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value)))
+    };
+    if wanted.has(TraceResponseHeaders::SERVER_TIMING) {
+        add(
+            trace_response::SERVER_TIMING,
+            &trace_response::format_server_timing(&context),
+        )?;
+    }
+    if wanted.has(TraceResponseHeaders::TRACERESPONSE) {
+        add(
+            trace_response::TRACERESPONSE,
+            &trace_response::format_traceresponse(&context),
+        )?;
+    }
+    add(trace_response::EXPOSE_HEADERS, wanted.exposed().as_bytes())?;
+    let decorated = start.copy()?;
+    decorated.set_item(pyo3::intern!(py, "headers"), headers)?;
+    Ok(Some(decorated))
+}
+
+/// How a request ended.
+enum Ended<'a> {
+    /// With a whole response.
+    Response,
+    /// Without one, and nothing says why.
+    Unanswered,
+    /// Without one, for a reason that is nobody's mistake.
+    Outcome(Outcome),
+    /// Without one, with an exception.
+    Exception {
+        type_name: &'a str,
+        message: &'a str,
+    },
+}
+
+/// What Starlette raises where the client has gone while a response or a request body is on its way.
+const CLIENT_DISCONNECT: &str = "starlette.requests.ClientDisconnect";
+
+/// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
+pub(super) fn end(slf: &Bound<'_, ServerSpan>) -> PyResult<()> {
+    let py = slf.py();
+    let ended = ServerSpan::with(slf, |exchange| {
+        let now = exchange.start.later_unix_ns();
+        let ended_before = exchange.ended_unix_ns.replace(now);
+        if ended_before.is_some() {
+            exchange.ended_unix_ns = ended_before;
+            return None;
+        }
+        Some((now, exchange.status.is_some_and(|status| status >= 500)))
+    });
+    let Some((now, waits)) = ended else {
+        return Ok(());
+    };
+    let span = slf.as_super().get();
+    span.pass();
+    let written = write(slf, now, &Ended::Response);
+    if !waits {
+        span.with_recording(py, |span| span.end_at(now));
+        span.end_now(py);
+    }
+    written
+}
+
+/// The application has returned, or raised: writes what is still open.
+#[inline]
+pub(super) fn finish(
+    slf: &Bound<'_, ServerSpan>,
+    error: Option<&Bound<'_, PyBaseException>>,
+) -> PyResult<()> {
+    let (ended_unix_ns, measures) = ServerSpan::with(slf, |exchange| {
+        (exchange.ended_unix_ns, exchange.metrics.is_some())
+    });
+    let is_live = slf.as_super().get().is_live();
+    match ended_unix_ns {
+        Some(ended_unix_ns) if is_live => finish_error_response(slf, ended_unix_ns, error),
+        None if is_live || measures => finish_unanswered(slf, error),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the span of a 5xx, with the exception that made it, if one did. The error is the status that was sent; the exception
+/// is how it came about (semantic conventions, `error.type`).
+#[cold]
+fn finish_error_response(
+    slf: &Bound<'_, ServerSpan>,
+    ended_unix_ns: u64,
+    error: Option<&Bound<'_, PyBaseException>>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let ending = Ending::of(error);
+    let span = slf.as_super().get();
+    span.with_recording(py, |span| {
+        if let Ok(Ending::Failed(exceptions)) = &ending {
+            exception::record(span, exceptions, span.start_time().later_unix_ns());
+            if span.status() == Status::Error
+                && let Some(raised) = exceptions.first()
+            {
+                span.set_status(Status::Error, &raised.message);
+            }
+        }
+        span.end_at(ended_unix_ns);
+    });
+    span.end_now(py);
+    ending.map(drop)
+}
+
+/// Ends a request whose response was not complete.
+#[cold]
+fn finish_unanswered(
+    slf: &Bound<'_, ServerSpan>,
+    error: Option<&Bound<'_, PyBaseException>>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let (now, is_disconnected) = ServerSpan::with(slf, |exchange| {
+        let now = exchange.start.later_unix_ns();
+        exchange.ended_unix_ns = Some(now);
+        (now, exchange.is_disconnected)
+    });
+    let span = slf.as_super().get();
+    span.pass();
+    // The stack of an exception that nobody records is not read.
+    let ending = if span.is_live() {
+        Ending::of(error)
+    } else {
+        Ok(Ending::without_details(error))
+    };
+    let type_name = error.map(type_name).unwrap_or_default();
+    let failed = match &ending {
+        Ok(Ending::Failed(exceptions)) if type_name != CLIENT_DISCONNECT => Some(exceptions),
+        _ => None,
+    };
+    let ended = match &ending {
+        Ok(Ending::Failed(_)) | Err(_) if type_name == CLIENT_DISCONNECT => {
+            Ended::Outcome(Outcome::Disconnected)
+        }
+        Ok(Ending::Failed(exceptions)) => Ended::Exception {
+            type_name: &type_name,
+            message: exceptions
+                .first()
+                .map_or("", |raised| raised.message.as_str()),
+        },
+        Err(_) => Ended::Exception {
+            type_name: &type_name,
+            message: "",
+        },
+        Ok(_) if is_disconnected => Ended::Outcome(Outcome::Disconnected),
+        Ok(Ending::Cancelled) => Ended::Outcome(Outcome::Cancelled),
+        Ok(Ending::Returned) => Ended::Unanswered,
+    };
+    let written = write(slf, now, &ended);
+    span.with_recording(py, |span| {
+        if let Some(exceptions) = failed {
+            exception::record(span, exceptions, now);
+        }
+        span.end_at(now);
+    });
+    span.end_now(py);
+    written.and(ending.map(drop))
+}
+
+/// Status, route, name and everything else that is known when the request is over, on the span and in the metrics.
+fn write(slf: &Bound<'_, ServerSpan>, now: u64, ended: &Ended<'_>) -> PyResult<()> {
+    let py = slf.py();
+    let route = guard(py, "reading the route of a request", || route::of(slf));
+    let name = chosen_name(slf);
+    let (template, chosen) = (
+        route.as_ref().ok().and_then(Option::as_ref),
+        name.as_ref().ok().and_then(Option::as_deref),
+    );
+    let template = template.and_then(Option::as_deref);
+    ServerSpan::with(slf, |exchange| {
+        let defaults;
+        let settings = if let Some(middleware) = &exchange.instrumentation {
+            middleware.get().settings()
+        } else {
+            defaults = HttpServerSettings::default();
+            &defaults
+        };
+        let error = error_of(exchange, ended, settings);
+        slf.as_super().get().with_recording(py, |span| {
+            write_response(span, exchange, ended, settings);
+            if let Some(error) = &error {
+                span.set_attribute("error.type", &Value::Str(error));
+                let message = match ended {
+                    Ended::Exception { message, .. } => message,
+                    _ => "",
+                };
+                span.set_status(Status::Error, message);
+            }
+            if let Some(template) = template {
+                span.set_attribute("http.route", &Value::Str(template));
+            }
+            if let Some(name) = chosen {
+                span.update_name(name);
+            } else if let Some(template) = template {
+                exchange.method.with_name(py, |method| {
+                    span.update_name(&format!("{method} {template}"));
+                });
+            }
+        });
+        if let Some(metrics) = exchange.metrics {
+            let context = slf.as_super().get().clone_context(py);
+            let exemplar = Exemplar {
+                trace_id: context.trace_id,
+                span_id: context.span_id,
+                is_sampled: context.is_sampled(),
+                unix_ns: now,
+            };
+            measure(
+                metrics,
+                exchange,
+                py,
+                settings,
+                error.as_deref(),
+                template,
+                exemplar,
+            );
+        }
+    });
+    route.and(name).map(drop)
+}
+
+/// The name that the middleware's `span_name` gives, if it gives one.
+#[inline]
+fn chosen_name(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
+    if !slf.as_super().get().is_live() {
+        return Ok(None);
+    }
+    let py = slf.py();
+    let Some(middleware) = ServerSpan::instrumentation(slf) else {
+        return Ok(None);
+    };
+    let hook = &middleware.get().hooks().span_name;
+    if !hook.is_set() {
+        return Ok(None);
+    }
+    let Some(scope) = ServerSpan::scope(slf) else {
+        return Ok(None);
+    };
+    let Some(name) = hook.call(py, (scope,))?.filter(|name| !name.is_none()) else {
+        return Ok(None);
+    };
+    let text = with_str(Some(name.as_borrowed()), str::to_owned);
+    if text.is_none() {
+        hook.fail(&wrong_result(&name, "a string or None").to_string());
+    }
+    Ok(text)
+}
+
+/// `error.type`, if the request ended with an error.
+fn error_of<'a>(
+    exchange: &Exchange,
+    ended: &Ended<'a>,
+    settings: &HttpServerSettings,
+) -> Option<Cow<'a, str>> {
+    let errors = settings.error_outcomes;
+    let status = exchange.status.filter(|status| errors.has_status(*status));
+    match ended {
+        _ if status.is_some() => status.map(|status| Cow::Owned(status.to_string())),
+        Ended::Response | Ended::Unanswered => None,
+        Ended::Outcome(outcome) => errors
+            .has_outcome(*outcome)
+            .then_some(Cow::Borrowed(outcome.as_str())),
+        Ended::Exception { type_name, .. } => errors
+            .has(ErrorOutcomes::EXCEPTION)
+            .then_some(Cow::Borrowed(*type_name)),
+    }
+}
+
+#[inline]
+fn write_response(
+    span: &mut Recording,
+    exchange: &Exchange,
+    ended: &Ended<'_>,
+    settings: &HttpServerSettings,
+) {
+    if let Some(status) = exchange.status {
+        let key = key!("http.response.status_code");
+        // Nobody has added an attribute meanwhile, so nobody can have set this one: no search for it.
+        if span.attribute_count() == exchange.request_attributes {
+            span.push_known_int(&key, status);
+        } else {
+            span.set_attribute(key.name(), &Value::Int(status));
+        }
+    }
+    if let Ended::Outcome(outcome) = ended {
+        span.set_attribute(OUTCOME, &Value::Str(outcome.as_str()));
+    }
+    if let Some(traffic) = &exchange.traffic {
+        traffic.write(span, settings, exchange.start.unix_ns());
+    }
+    if let Some(websocket) = &exchange.websocket {
+        websocket.write(span);
+    }
+}
+
+/// Records the request in the metrics.
+#[inline]
+fn measure(
+    metrics: &HttpServerMetrics,
+    exchange: &Exchange,
+    py: Python<'_>,
+    settings: &HttpServerSettings,
+    error_type: Option<&str>,
+    route: Option<&str>,
+    exemplar: Exemplar,
+) {
+    let Some(scope) = &exchange.scope else { return };
+    let scope = scope.bind(py);
+    let traffic = exchange.traffic.as_deref().unwrap_or(&Traffic::NONE);
+    let wanted = |size, bytes| settings.opt_in.has(size).then_some(bytes);
+    let measured = Measured {
+        duration_ns: exemplar.unix_ns.saturating_sub(exchange.start.unix_ns()),
+        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC, traffic.request_bytes),
+        response_body_bytes: wanted(OptIn::RESPONSE_BODY_SIZE_METRIC, traffic.response_bytes),
+        exemplar: Some(exemplar),
+    };
+    let url = exchange.url.as_deref();
+    let server = url.and_then(RequestUrl::server);
+    let version = item(scope, pyo3::intern!(py, "http_version"));
+    with_scheme(scope, url, |scheme| {
+        exchange.method.with_reported(py, |method| {
+            let record = |protocol_version: Option<&str>| {
+                let request = Request {
+                    status_code: exchange.status.and_then(|status| status.try_into().ok()),
+                    route,
+                    method,
+                    scheme,
+                    error_type,
+                    protocol_version,
+                    server,
+                };
+                metrics.record(&request, &measured);
+                if settings.opt_in.has(OptIn::ACTIVE_REQUESTS_METRIC) {
+                    metrics.active_requests(method, scheme, -1);
+                }
+            };
+            if with_str(version, |version| record(Some(version))).is_none() {
+                record(None);
+            }
+        });
+    });
+}

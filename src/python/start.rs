@@ -1,0 +1,294 @@
+//! Starting a server span: reads the scope once and hands the application its `receive` and `send`.
+//!
+//! The span's identity comes from the headers alone: what a server left in the context of a connection
+//! (Kludex/uvicorn#2167) is ignored.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::asgi::ServerInstrumentation;
+use super::channel::{Channel, Direction};
+use super::convert::ascii;
+use super::current::{self, Scope};
+use super::exchange::Exchange;
+use super::request::{Method, Request, RequestUrl, item, with_scheme};
+use super::server_span::ServerSpan;
+use super::span::Body;
+use super::span_context::Context;
+use super::traffic::Traffic;
+use super::websocket::Websocket;
+use super::{lifecycle, outer};
+use crate::clock::Start;
+use crate::context::{self, SpanContext};
+use crate::http_server::{HttpServerSettings, OptIn};
+use crate::metrics::HttpServerMetrics;
+use crate::propagation::{Baggage, Propagators};
+use crate::span::{Span as Recording, SpanKind};
+use crate::tracer::{Decision, Tracer};
+
+/// The span of a request and what goes with it.
+struct Begun {
+    body: Body,
+    baggage: Baggage,
+    method: Method,
+    url: Option<Box<RequestUrl>>,
+    start: Start,
+    request_attributes: u32,
+    metrics: Option<&'static HttpServerMetrics>,
+}
+
+/// The span of this request, the `receive` and the `send` for the application. `None` when there is nothing to do: it is
+/// neither HTTP nor a websocket, the URL is excluded, tracing is off and no context came in, or an outer middleware has a
+/// span for the same request.
+#[inline]
+pub(super) fn start<'py>(
+    middleware: &Bound<'py, ServerInstrumentation>,
+    scope: &Bound<'py, PyAny>,
+    receive: &Bound<'py, PyAny>,
+    send: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let py = scope.py();
+    // Every server gives a dict; a mapping that runs code when it is read is nothing to look into for a span.
+    let Ok(scope) = scope.cast_exact::<PyDict>() else {
+        return Ok(None);
+    };
+    let is_websocket = match kind(scope) {
+        "http" => false,
+        "websocket" => true,
+        _ => return Ok(None),
+    };
+    if serves_already(scope)? {
+        return Ok(None);
+    }
+    let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
+    // Whatever may run code of the application's comes first: what is read after it is borrowed.
+    let is_public = settings.public_endpoint
+        || match hooks.public_endpoint.call(py, (scope,))? {
+            Some(public) => public.is_truthy()?,
+            None => false,
+        };
+    let tracer = lifecycle::tracer();
+    let unused = ServerSpan::unused(py);
+    let begun = match outer::server_span(py)? {
+        Some(outer) => Some(Begun::under(outer)),
+        None => begin(
+            settings,
+            tracer,
+            scope,
+            is_websocket,
+            is_public,
+            unused.as_ref(),
+        ),
+    };
+    let Some(begun) = begun else {
+        return Ok(None);
+    };
+    let is_recorded = matches!(begun.body, Body::Recording(_));
+    let has_identity = match &begun.body {
+        Body::NonRecording(context) => context.is_valid(),
+        _ => true,
+    };
+    let server = ServerSpan::make(py, unused, begun.body)?;
+    let adds_headers = !settings.trace_response_headers.is_empty() && has_identity;
+    let counts = Traffic::is_wanted(settings);
+    let watches = is_recorded || begun.metrics.is_some();
+    let mut exchange = Exchange {
+        scope: Some(scope.clone().unbind()),
+        scope_len: scope.len(),
+        instrumentation: Some(middleware.clone().unbind()),
+        method: begun.method,
+        url: begun.url,
+        start: begun.start,
+        metrics: begun.metrics,
+        request_attributes: begun.request_attributes,
+        decorates: adds_headers || hooks.response.is_set() || !settings.response_headers.is_empty(),
+        times_send: is_recorded
+            && (settings.phases || (is_websocket && settings.websocket_messages)),
+        traffic: (watches && counts).then(Box::default),
+        websocket: is_websocket.then(Box::<Websocket>::default),
+        ..Exchange::default()
+    };
+    let (mut receive, mut send) = (receive.clone(), send.clone());
+    if watches || adds_headers {
+        let channel = Channel::open(Direction::Send, &server, &send)?;
+        exchange.send = Some(channel.clone().unbind());
+        send = channel.into_any();
+    }
+    if is_recorded || (watches && (counts || is_websocket)) {
+        let channel = Channel::open(Direction::Receive, &server, &receive)?;
+        exchange.receive = Some(channel.clone().unbind());
+        receive = channel.into_any();
+    }
+    let way_back = Scope::enter(server.as_super())?;
+    server.as_super().get().enter_fresh(py, way_back);
+    if !begun.baggage.is_empty() {
+        enter_baggage(py, begun.baggage, &mut exchange)?;
+    }
+    ServerSpan::begin_exchange(&server, exchange);
+    if hooks.request.is_set() {
+        hooks.request.call(py, (&server, scope))?;
+    }
+    PyTuple::new(py, [server.into_any(), receive, send]).map(Some)
+}
+
+/// The type of the scope; empty if it has none.
+#[inline]
+fn kind<'a>(scope: &'a Bound<'_, PyDict>) -> &'a str {
+    match item(scope, pyo3::intern!(scope.py(), "type"))
+        .as_deref()
+        .and_then(ascii)
+    {
+        Some("http") => "http",
+        Some("websocket") => "websocket",
+        _ => "",
+    }
+}
+
+/// Makes baggage current for the application.
+#[cold]
+fn enter_baggage(py: Python<'_>, baggage: Baggage, exchange: &mut Exchange) -> PyResult<()> {
+    let context = Context {
+        inner: context::Context {
+            span: SpanContext::INVALID,
+            baggage,
+        },
+    };
+    let context = Bound::new(py, context)?.into_any();
+    let previous = current::enter_baggage(&context)?.map(Bound::unbind);
+    exchange.baggage = Some((context.unbind(), previous));
+    Ok(())
+}
+
+impl Begun {
+    /// Nothing of our own below another library's server span: only its identity, for what the application does.
+    fn under(outer: SpanContext) -> Self {
+        Self {
+            body: Body::NonRecording(outer),
+            baggage: Baggage::default(),
+            method: Method::default(),
+            url: None,
+            start: Start::default(),
+            request_attributes: 0,
+            metrics: None,
+        }
+    }
+}
+
+/// Reads the request and starts its span. Runs no Python code: what it reads is borrowed.
+#[inline]
+fn begin(
+    settings: &HttpServerSettings,
+    tracer: Option<&'static Tracer>,
+    scope: &Bound<'_, PyDict>,
+    is_websocket: bool,
+    is_public: bool,
+    unused: Option<&Bound<'_, ServerSpan>>,
+) -> Option<Begun> {
+    let py = scope.py();
+    let request = Request::read(scope);
+    let headers = request.headers(settings);
+    if !settings.excluded_urls.is_empty() && settings.excluded_urls.excludes(&request.url(&headers))
+    {
+        return None;
+    }
+    let default_propagators;
+    let propagators = if let Some(tracer) = tracer {
+        tracer.propagators()
+    } else {
+        default_propagators = Propagators::default();
+        &default_propagators
+    };
+    let context::Context {
+        span: mut parent,
+        mut baggage,
+    } = request.extract(&headers, propagators);
+    let mut caller = None;
+    if is_public {
+        caller = Some(std::mem::take(&mut parent)).filter(SpanContext::is_valid);
+        baggage = Baggage::default();
+    }
+    let decision = tracer.map_or(Decision::Inherit, |tracer| tracer.decide(Some(&parent)));
+    let metrics = tracer
+        .and_then(Tracer::http_server_metrics)
+        .filter(|_| !is_websocket);
+    let known_methods = settings
+        .known_methods
+        .as_deref()
+        .or_else(|| tracer?.http().known_methods.as_deref());
+    let mut begun = Begun {
+        body: Body::Deferred,
+        baggage,
+        method: Method::default(),
+        url: None,
+        start: Start::default(),
+        request_attributes: 0,
+        metrics,
+    };
+    let is_recorded = matches!(decision, Decision::Record(_));
+    if is_recorded || metrics.is_some() {
+        begun.start = Start::now();
+        begun.method = Method::read(scope, is_websocket, known_methods);
+        begun.url = request.forwarded_url(&headers, settings);
+    }
+    begun.body = match (decision, tracer) {
+        (Decision::Record(context), Some(tracer)) => {
+            let parent = Some(&parent).filter(|parent| parent.is_valid());
+            let mut span = begun.method.with_name(py, |name| {
+                let buffer = ServerSpan::take_buffer(py, unused);
+                Recording::new_in(buffer, tracer, context, parent, SpanKind::Server, name)
+            });
+            span.begin(begun.start);
+            request.set_attributes(&mut span, &headers, &begun.method, settings);
+            if let Some(caller) = caller {
+                span.add_link(&caller, &[]);
+            }
+            begun.request_attributes = span.attribute_count();
+            Body::Recording(span)
+        }
+        (decision, tracer) => {
+            if let Some(tracer) = tracer {
+                tracer.count_not_sampled();
+            }
+            match decision {
+                Decision::Drop(context) => Body::NonRecording(context),
+                _ if parent.is_valid() || !begun.baggage.is_empty() || metrics.is_some() => {
+                    Body::NonRecording(parent)
+                }
+                _ => return None,
+            }
+        }
+    };
+    if let Some(metrics) = metrics
+        && settings.opt_in.has(OptIn::ACTIVE_REQUESTS_METRIC)
+    {
+        with_scheme(scope, begun.url.as_deref(), |scheme| {
+            begun
+                .method
+                .with_reported(py, |method| metrics.active_requests(method, scheme, 1));
+        });
+    }
+    Some(begun)
+}
+
+/// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
+/// list of headers that the server made for the request.
+#[inline]
+fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let py = scope.py();
+    let Some(current) = current::span(py)? else {
+        return Ok(false);
+    };
+    let Ok(server) = current.cast::<ServerSpan>() else {
+        return Ok(false);
+    };
+    let Some(serving) = ServerSpan::scope(server) else {
+        return Ok(false);
+    };
+    if serving.is(scope) {
+        return Ok(true);
+    }
+    let headers = pyo3::intern!(py, "headers");
+    Ok(item(&serving, headers)
+        .zip(item(scope, headers))
+        .is_some_and(|(ours, theirs)| ours.is(theirs)))
+}
