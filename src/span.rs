@@ -371,7 +371,10 @@ impl Span {
     #[inline]
     pub fn take_buffer(&mut self) -> Vec<u8> {
         self.end();
-        std::mem::take(&mut self.fields)
+        let mut buffer = std::mem::take(&mut self.fields);
+        // One that never started still holds its name.
+        buffer.clear();
+        buffer
     }
 }
 

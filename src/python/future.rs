@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
@@ -22,16 +23,48 @@ use crate::id::process_generation;
 /// The process generation that Tokio was started in, plus one; 0 before.
 static TOKIO_GENERATION: AtomicU32 = AtomicU32::new(0);
 
-fn claim_tokio() -> PyResult<()> {
+/// How long the end of the process waits for what Tokio's threads still have to say to Python.
+const SETTLE: Duration = Duration::from_secs(1);
+
+fn claim_tokio(py: Python<'_>) -> PyResult<()> {
     let here = process_generation() + 1;
     match TOKIO_GENERATION.compare_exchange(0, here, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            // pyo3-async-runtimes hands every result over on a blocking thread, which waits for the GIL: one is as fast as
+            // hundreds, and what it does is done in order, so `settle_tokio` can wait for the last of it.
+            runtime.enable_all().max_blocking_threads(1);
+            pyo3_async_runtimes::tokio::init(runtime);
+            let settle = wrap_pyfunction!(settle_tokio, py)?;
+            py.import("atexit")?.call_method1("register", (settle,))?;
+            Ok(())
+        }
         Err(started) if started == here => Ok(()),
         Err(_) => Err(PyRuntimeError::new_err(
             "span_future() was used before os.fork(): Tokio's threads exist only in the parent process. Use span(...).run() \
              in forked workers, or fork before the first span_future()",
         )),
     }
+}
+
+/// Waits until no thread of Tokio's is about to attach to the interpreter: CPython before 3.14 ends a thread that does while it
+/// finalises, and with it, through frames of Rust, the process.
+#[pyfunction]
+fn settle_tokio(py: Python<'_>) {
+    if TOKIO_GENERATION.load(Ordering::Acquire) != process_generation() + 1 {
+        return;
+    }
+    py.detach(|| {
+        let runtime = pyo3_async_runtimes::tokio::get_runtime();
+        let deadline = Instant::now() + SETTLE;
+        // Whoever still waits for Python never gets an answer: those are left behind.
+        while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || drop(done));
+        let _ = is_done.recv_timeout(SETTLE);
+    });
 }
 
 /// A Rust future, made awaitable, that awaits `awaitable` inside a span.
@@ -46,7 +79,7 @@ pub(super) fn span_future<'py>(
     links: Option<&Bound<'py, PyAny>>,
     attrs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    claim_tokio()?;
+    claim_tokio(py)?;
     let locals = TaskLocals::with_running_loop(py)?;
     let span = new_span(py, name, attributes, kind, links, None, attrs)?;
     let context = imports::copy_context(py)?.call0()?;
