@@ -186,8 +186,12 @@ impl ServerSpan {
         let Some(scope) = scope.flatten() else {
             return Ok(None);
         };
-        // Starlette and FastAPI leave what they dispatched to.
-        if !scope.contains(pyo3::intern!(py, "endpoint"))? {
+        // What each framework leaves of its dispatch: Starlette and FastAPI, FastAPI's frontends, Litestar, everybody else.
+        if !scope.contains(pyo3::intern!(py, "endpoint"))?
+            && !scope.contains(pyo3::intern!(py, "fastapi"))?
+            && !scope.contains(pyo3::intern!(py, "path_template"))?
+            && !scope.contains(pyo3::intern!(py, "rvh_trace.http.route"))?
+        {
             return Ok(None);
         }
         imports::route_template(py)?.call1((scope,))?.extract()
