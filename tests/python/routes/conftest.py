@@ -1,31 +1,13 @@
 """One request to an application, and the one span that it made."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from answered import Answered, Traced
 from handmade_server import Message, http_scope
 
-from rvh_trace.testing import FinishedSpan, InMemoryExporter
-
-
-class Answered(NamedTuple):
-    """The only span of the request, and the status that was sent."""
-
-    span: FinishedSpan
-    status: int
-
-    @property
-    def route(self) -> object:
-        """`http.route`; the span's name must go with it."""
-        route = self.span.attributes.get("http.route")
-        method = self.span.attributes["http.request.method"]
-        assert self.span.name == (method if route is None else f"{method} {route}")
-        return route
-
-
-Traced = Callable[..., Answered]
+from rvh_trace.testing import InMemoryExporter
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Traced
+from answered import Traced
 from fastapi import APIRouter, FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.middleware import Middleware

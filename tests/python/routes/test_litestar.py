@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from conftest import Traced
+from answered import Traced
 from litestar import Controller, Litestar, MediaType, Router, asgi, get, post
 from litestar.config.cors import CORSConfig
 from litestar.exceptions import ClientException

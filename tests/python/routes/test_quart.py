@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import Traced
+from answered import Traced
 from quart import Blueprint, Quart, abort, request
 from starlette.applications import Starlette
 from starlette.routing import Mount
