@@ -15,7 +15,7 @@ PROFILE ?= release
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
-.PHONY: help demo test test-rust test-python test-all lint format bench bench-rust build clean
+.PHONY: help demo test test-rust test-python test-all lint format docs-tables bench bench-rust build clean
 
 help: ## What one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ test-all: ## The Python tests on every CPython from 3.11 up on this machine
 		done; \
 	done
 
-lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest
+lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest, the tables of the documentation
 	cargo fmt --check
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	cargo clippy --lib -- -D warnings
@@ -51,6 +51,10 @@ lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest
 	$(BIN)/pyright
 	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes rvh_trace --ignoreexternal
 	$(BIN)/python -m mypy.stubtest rvh_trace._rvh_trace --ignore-disjoint-bases --allowlist .stubtest-allowlist
+	$(BIN)/python semconv/tables.py --check
+
+docs-tables: $(VENV)/.group-test ## docs/telemetry.md from the registry in semconv/
+	$(BIN)/python semconv/tables.py
 
 format: $(VENV)/.group-lint ## Formats Rust and Python
 	cargo fmt

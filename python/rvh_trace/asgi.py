@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rvh_trace._rvh_trace import ServerInstrumentation, call_directly
 
 TYPE_CHECKING = False
@@ -122,21 +124,25 @@ class RvhTraceMiddleware(ServerInstrumentation):
             span_name=span_name,
             framework=framework,
         )
+        if "quart.signals" in sys.modules:
+            from rvh_trace import _quart
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            _quart.connect()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
         # A local first: CPython specialises loading a slot, not calling one.
         app = self.app
         started = self._start(scope, receive, send)
         if started is None:
-            await app(scope, receive, send)
-            return
+            return await app(scope, receive, send)
         span, receive, send = started
         try:
-            await app(scope, receive, send)
+            result: object = await app(scope, receive, send)
         except BaseException as error:
             span.finish(error)
             raise
         span.finish()
+        return result
 
 
 call_directly(RvhTraceMiddleware)

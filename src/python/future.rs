@@ -23,8 +23,9 @@ use crate::id::process_generation;
 /// The process generation that Tokio was started in, plus one; 0 before.
 static TOKIO_GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// How long the end of the process waits for what Tokio's threads still have to say to Python.
-const SETTLE: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for what Tokio's threads still have to say to Python. What nobody awaits any more never says
+/// anything.
+const SETTLE: Duration = Duration::from_millis(250);
 
 fn claim_tokio(py: Python<'_>) -> PyResult<()> {
     let here = process_generation() + 1;

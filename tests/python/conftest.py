@@ -5,8 +5,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from declared import undeclared
 from hypothesis import HealthCheck, settings
 from receiver import Receiver
+
+from rvh_trace.testing import FinishedSpan, exporter
 
 # No deadline: nothing in this suite is timed. The `spans` fixture is emptied by the property itself.
 settings.register_profile(
@@ -18,11 +21,30 @@ settings.register_profile(
 settings.load_profile("rvh_trace")
 
 
+@pytest.fixture(autouse=True)
+def only_declared_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FinishedSpan]]:
+    """Whatever the test had exported into memory has names that `semconv/` or the official registry knows."""
+    exported: list[FinishedSpan] = []
+    decode = exporter.decode
+
+    def keep(request: bytes) -> list[FinishedSpan]:
+        spans = decode(request)
+        exported.extend(spans)
+        return spans
+
+    monkeypatch.setattr(exporter, "decode", keep)
+    yield exported
+    unknown = undeclared(exported, only_namespaced=True)
+    assert not unknown, f"declare them in semconv/, or their namespace in tests/python/declared.py: {sorted(unknown)}"
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A real OTLP receiver on loopback ports."""
     with Receiver() as listening:
         yield listening
+        for request in listening.requests:
+            exporter.decode(request.raw)
 
 
 @pytest.fixture
