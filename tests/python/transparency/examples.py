@@ -1,0 +1,126 @@
+"""Examples with a script, by kind of scope and by who drives them."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from transparency.failures import FAILURES, INTERRUPTIONS, LOOP_FAILURES, SERVER_FAILURES
+from transparency.known import KNOWN, LATE_SEND, RETURN_VALUE, SEND_BY_KEYWORD
+from transparency.messages import (
+    RECEIVED,
+    RECEIVED_BY_WEBSOCKET,
+    RESPONSES,
+    SENT,
+    SENT_BY_WEBSOCKET,
+    WEBSOCKET_ANSWERS,
+)
+from transparency.scopes import HTTP_SCOPES, OTHER_SCOPES, WEBSOCKET_SCOPES
+from transparency.script import CLOSE, Example
+from transparency.values import ODD
+
+__all__ = ("HTTP", "LOOP", "OTHER", "WEBSOCKET")
+
+_RESULTS = st.none() if RETURN_VALUE in KNOWN else ODD
+_KEYS = st.sampled_from(["path", "headers", "state", "method", "client", "path_params", "x"])
+
+
+def _actions(sent: st.SearchStrategy[Any], failures: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    sending = ["send", "send", "send", "send", "suppress", "call send"] + ["send by keyword"] * (
+        SEND_BY_KEYWORD not in KNOWN
+    )
+    return st.one_of(
+        st.tuples(st.sampled_from(sending), sent),
+        st.just(("receive",)),
+        st.just(("suspend",)),
+        st.one_of(
+            st.tuples(st.just("raise"), failures),
+            st.tuples(st.just("raise while handling"), failures, failures),
+            st.tuples(st.just("return"), _RESULTS),
+            st.tuples(st.just("finally"), sent),
+            st.tuples(st.just("await later"), sent, sent),
+            st.tuples(st.just("change"), sent, st.sampled_from(["type", "body", "status"]), ODD),
+            st.tuples(st.just("put"), _KEYS, ODD),
+            st.just(("clear",)),
+            st.tuples(st.just("leave"), st.integers(0, 3)),
+        ),
+    )
+
+
+def _loop_actions(sent: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(sent, min_size=1, max_size=3)
+    # A task that nobody waits for may send after the application has returned.
+    kinds = ["gather", "group", "time out"] + ["spawn"] * (LATE_SEND not in KNOWN)
+    concurrent = st.tuples(st.sampled_from(kinds), several)
+    return st.one_of(_actions(sent, LOOP_FAILURES), concurrent, st.just(("join",)))
+
+
+def _legal_first(received: list[Any], response: list[Any], others: list[Any], at: int) -> list[Any]:
+    """A script that reads the request and answers, with other actions in between."""
+    script: list[Any] = [("receive",)] * len(received) + [("send", message) for message in response]
+    at = min(at, len(script))
+    return script[:at] + others + script[at:]
+
+
+@st.composite
+def _examples(
+    draw: st.DrawFn,
+    scopes: st.SearchStrategy[Any],
+    received: st.SearchStrategy[list[Any]],
+    actions: st.SearchStrategy[Any],
+    answers: st.SearchStrategy[list[Any]],
+    failures: st.SearchStrategy[Any],
+    sends: list[str],
+    interruptions: st.SearchStrategy[Any],
+    late: st.SearchStrategy[Any],
+) -> Example:
+    messages = draw(received)
+    if draw(st.booleans()):
+        script = _legal_first(messages, draw(answers), draw(st.lists(actions, max_size=2)), draw(st.integers(0, 6)))
+    else:
+        script = draw(st.lists(actions, max_size=6))
+    application = draw(st.sampled_from(["function"] * 6 + ["instance", "awaitable", "raising", "unawaitable"]))
+    server = draw(st.sampled_from(["fine", "fine", "slow", "failing", "failing"]))
+    return Example(
+        scope=draw(scopes),
+        received=messages,
+        script=script,
+        application=application,
+        send=draw(st.sampled_from(sends)),
+        suspensions=draw(st.integers(1, 2)) if server == "slow" else 0,
+        fails_at=draw(st.integers(0, 3)) if server == "failing" else None,
+        failure=draw(failures) if server == "failing" or application == "raising" else None,
+        interruptions=tuple(draw(st.lists(st.tuples(st.integers(1, 4), interruptions), max_size=1))),
+        late=() if LATE_SEND in KNOWN else tuple(draw(st.lists(late, max_size=2))),
+        inside_span=draw(st.integers(0, 7)) == 7,
+    )
+
+
+_BY_HAND = ["coroutine"] * 4 + ["valued", "slowly", "awaitable", "at_once", "unawaitable"]
+_ON_LOOP = ["coroutine"] * 3 + ["valued", "slowly", "awaitable", "future", "future", "unawaitable"]
+_THROWN = INTERRUPTIONS | st.just(CLOSE)
+
+
+def _by_hand(
+    scopes: st.SearchStrategy[Any],
+    received: st.SearchStrategy[list[Any]],
+    sent: st.SearchStrategy[Any],
+    answers: st.SearchStrategy[list[Any]],
+) -> st.SearchStrategy[Example]:
+    return _examples(scopes, received, _actions(sent, FAILURES), answers, SERVER_FAILURES, _BY_HAND, _THROWN, sent)
+
+
+HTTP: st.SearchStrategy[Example] = _by_hand(HTTP_SCOPES, RECEIVED, SENT, RESPONSES)
+WEBSOCKET: st.SearchStrategy[Example] = _by_hand(
+    WEBSOCKET_SCOPES, RECEIVED_BY_WEBSOCKET, SENT_BY_WEBSOCKET, WEBSOCKET_ANSWERS
+)
+OTHER: st.SearchStrategy[Example] = _by_hand(OTHER_SCOPES, RECEIVED, SENT, RESPONSES)
+LOOP: st.SearchStrategy[Example] = st.one_of(
+    *[
+        _examples(scopes, received, _loop_actions(sent), answers, SERVER_FAILURES, _ON_LOOP, st.just("cancel"), sent)
+        for scopes, received, sent, answers in (
+            (HTTP_SCOPES, RECEIVED, SENT, RESPONSES),
+            (HTTP_SCOPES, RECEIVED, SENT, RESPONSES),
+            (WEBSOCKET_SCOPES, RECEIVED_BY_WEBSOCKET, SENT_BY_WEBSOCKET, WEBSOCKET_ANSWERS),
+        )
+    ]
+)
