@@ -62,7 +62,7 @@ def compare(
     scope: Any,
     *,
     middleware: Middleware = RvhTraceMiddleware,
-    inside: Callable[[Middleware], Wrap] | None = None,
+    inside: Callable[[int], Wrap] | None = None,
 ) -> None:
     """Runs one example without and with the middleware.
 
@@ -71,19 +71,20 @@ def compare(
         drive: Runs the example with what it is given around its application.
         scope: The recipe of its scope.
         middleware: What is to be transparent.
-        inside: Puts the middleware elsewhere than around the application.
+        inside: For a middleware that is not around the application: what makes the whole of both, given the index
+            into `OPTIONS`.
 
     Raises:
         Difference: Somebody could tell.
     """
     plain = drive(lambda application: application)
     tally.count(family)
-    for options in OPTIONS:
+    for index, options in enumerate(OPTIONS):
 
         def made(application: Any, arguments: dict[str, Any] = options.arguments) -> Any:
             return middleware(application, **arguments)
 
-        wrap = inside(made) if inside else made
+        wrap = inside(index) if inside else made
         try:
             for installed in (nullcontext(), _NOT_SAMPLED, _SAMPLED):
                 with installed:

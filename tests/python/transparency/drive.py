@@ -8,7 +8,7 @@ from typing import Any
 from rvh_trace import current_span, inject, new_span
 from transparency.observation import Difference, Observation
 from transparency.recipe import frozen
-from transparency.script import CLOSE, Example, Run
+from transparency.script import CLOSE, NOTE, Example, Run
 
 __all__ = ("Wrap", "by_hand", "on_loop")
 
@@ -25,7 +25,9 @@ def _in_fresh_context(run: Run, drive: Callable[[], None]) -> Observation:
             drive()
         connection.end()
 
-    contextvars.Context().run(inside_span if run.example.inside_span else drive)
+    context = contextvars.Context()
+    context.run(NOTE.set, run.seen.note)
+    context.run(inside_span if run.example.inside_span else drive)
     return run.seen
 
 
@@ -121,6 +123,8 @@ async def _watch(run: Run, wrap: Wrap) -> None:
 
 
 async def _rounds(run: Run, task: "asyncio.Task[Any]") -> None:
+    if not run.example.count_rounds:
+        await asyncio.wait([task], timeout=60)
     for step in range(_MAX_STEPS):
         if task.done():
             return

@@ -1,11 +1,12 @@
 """Examples with a script, by kind of scope and by who drives them."""
 
+from itertools import product
 from typing import Any
 
 from hypothesis import strategies as st
 
 from transparency.failures import FAILURES, INTERRUPTIONS, LOOP_FAILURES, SERVER_FAILURES
-from transparency.known import KNOWN, LATE_SEND, RETURN_VALUE, SEND_BY_KEYWORD
+from transparency.known import KNOWN, LATE_SEND, RETURN_VALUE, ROUTE_OF_ODD_SCOPE, SEND_BY_KEYWORD
 from transparency.messages import (
     RECEIVED,
     RECEIVED_BY_WEBSOCKET,
@@ -21,7 +22,8 @@ from transparency.values import ODD
 __all__ = ("HTTP", "LOOP", "OTHER", "WEBSOCKET")
 
 _RESULTS = st.none() if RETURN_VALUE in KNOWN else ODD
-_KEYS = st.sampled_from(["path", "headers", "state", "method", "client", "path_params", "x"])
+_DISPATCHED = ["endpoint", "route", "router", "root_path"] * (ROUTE_OF_ODD_SCOPE not in KNOWN)
+_KEYS = st.sampled_from(["path", "headers", "state", "method", "client", "path_params", "x", *_DISPATCHED])
 
 
 def _actions(sent: st.SearchStrategy[Any], failures: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -69,8 +71,8 @@ def _examples(
     actions: st.SearchStrategy[Any],
     answers: st.SearchStrategy[list[Any]],
     failures: st.SearchStrategy[Any],
-    sends: list[str],
-    interruptions: st.SearchStrategy[Any],
+    surroundings: st.SearchStrategy[tuple[Any, ...]],
+    interruptions: st.SearchStrategy[list[Any]],
     late: st.SearchStrategy[Any],
 ) -> Example:
     messages = draw(received)
@@ -78,26 +80,34 @@ def _examples(
         script = _legal_first(messages, draw(answers), draw(st.lists(actions, max_size=2)), draw(st.integers(0, 6)))
     else:
         script = draw(st.lists(actions, max_size=6))
-    application = draw(st.sampled_from(["function"] * 6 + ["instance", "awaitable", "raising", "unawaitable"]))
-    server = draw(st.sampled_from(["fine", "fine", "slow", "failing", "failing"]))
+    application, send, (suspensions, fails_at), inside_span = draw(surroundings)
     return Example(
         scope=draw(scopes),
         received=messages,
         script=script,
         application=application,
-        send=draw(st.sampled_from(sends)),
-        suspensions=draw(st.integers(1, 2)) if server == "slow" else 0,
-        fails_at=draw(st.integers(0, 3)) if server == "failing" else None,
-        failure=draw(failures) if server == "failing" or application == "raising" else None,
-        interruptions=tuple(draw(st.lists(st.tuples(st.integers(1, 4), interruptions), max_size=1))),
+        send=send,
+        suspensions=suspensions,
+        fails_at=fails_at,
+        failure=draw(failures) if fails_at is not None or application == "raising" else None,
+        interruptions=tuple(draw(interruptions)),
         late=() if LATE_SEND in KNOWN else tuple(draw(st.lists(late, max_size=2))),
-        inside_span=draw(st.integers(0, 7)) == 7,
+        inside_span=inside_span,
     )
 
 
-_BY_HAND = ["coroutine"] * 4 + ["valued", "slowly", "awaitable", "at_once", "unawaitable"]
-_ON_LOOP = ["coroutine"] * 3 + ["valued", "slowly", "awaitable", "future", "future", "unawaitable"]
-_THROWN = INTERRUPTIONS | st.just(CLOSE)
+def _surroundings(sends: list[str]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Everything about application and server that does not depend on the script, as one choice."""
+    applications = ["function"] * 6 + ["instance", "awaitable", "raising", "unawaitable"]
+    servers = [(0, None)] * 4 + [(1, None), (2, None), (0, 0), (0, 1), (0, 2), (0, 3), (1, 1)]
+    choices = list(product(applications, sends, servers, [False] * 7 + [True]))
+    return st.integers(0, len(choices) - 1).map(choices.__getitem__)
+
+
+_BY_HAND = _surroundings(["coroutine"] * 4 + ["valued", "slowly", "awaitable", "at_once", "unawaitable"])
+_ON_LOOP = _surroundings(["coroutine"] * 3 + ["valued", "slowly", "awaitable", "future", "future", "unawaitable"])
+_THROWN = st.lists(st.tuples(st.integers(1, 4), INTERRUPTIONS | st.just(CLOSE)), max_size=1)
+_CANCELLED = st.lists(st.tuples(st.integers(1, 4), st.just("cancel")), max_size=1)
 
 
 def _by_hand(
@@ -116,7 +126,7 @@ WEBSOCKET: st.SearchStrategy[Example] = _by_hand(
 OTHER: st.SearchStrategy[Example] = _by_hand(OTHER_SCOPES, RECEIVED, SENT, RESPONSES)
 LOOP: st.SearchStrategy[Example] = st.one_of(
     *[
-        _examples(scopes, received, _loop_actions(sent), answers, SERVER_FAILURES, _ON_LOOP, st.just("cancel"), sent)
+        _examples(scopes, received, _loop_actions(sent), answers, SERVER_FAILURES, _ON_LOOP, _CANCELLED, sent)
         for scopes, received, sent, answers in (
             (HTTP_SCOPES, RECEIVED, SENT, RESPONSES),
             (HTTP_SCOPES, RECEIVED, SENT, RESPONSES),

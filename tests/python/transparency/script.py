@@ -10,12 +10,14 @@ from typing import Any
 from transparency.observation import Observation
 from transparency.recipe import build, frozen
 
-__all__ = ("CLOSE", "Action", "Example", "Run", "Suspend")
+__all__ = ("CLOSE", "NOTE", "Action", "Example", "Run", "Suspend")
 
 Action = tuple[Any, ...]
 
 # What an application sets for others of its request; the middleware must not run it in a copy of the context.
 _LEFT_BEHIND: contextvars.ContextVar[Any] = contextvars.ContextVar("_LEFT_BEHIND", default=None)
+# `note` of the run that is going on, for applications that do not know their run.
+NOTE: contextvars.ContextVar[Callable[..., None]] = contextvars.ContextVar("NOTE")
 CLOSE = "close"
 
 
@@ -35,6 +37,7 @@ class Example:
         interruptions: What is thrown into the application at its n-th suspension, or `CLOSE`.
         late: What the application's `send` is called with after it has returned.
         inside_span: Whether the server calls it inside of another span.
+        count_rounds: Whether the rounds of an event loop are events; not when threads take part.
     """
 
     scope: Any
@@ -48,6 +51,7 @@ class Example:
     interruptions: tuple[tuple[int, Any], ...] = ()
     late: tuple[Any, ...] = ()
     inside_span: bool = False
+    count_rounds: bool = True
 
 
 class Suspend:
