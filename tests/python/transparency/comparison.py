@@ -89,7 +89,7 @@ def compare(
             for installed in (nullcontext(), _NOT_SAMPLED, _SAMPLED):
                 with installed:
                     traced = drive(wrap)
-                tally.count_comparison()
+                tally.count_comparison(family)
                 plain.compare(traced, options.added_headers)
             _check_spans(scope, options)
         finally:

@@ -67,7 +67,7 @@ def _step(run: Run, coroutine: Any, interruptions: dict[int, Any]) -> None:
         try:
             if interruption is None:
                 yielded = coroutine.send(None)
-            elif interruption == CLOSE:
+            elif interruption is CLOSE:
                 note("closed", frozen(coroutine.close()))
                 return
             else:
@@ -77,7 +77,7 @@ def _step(run: Run, coroutine: Any, interruptions: dict[int, Any]) -> None:
             return
         except BaseException as error:
             note("raised", run.seen.error(error))
-            if interruption != CLOSE:
+            if interruption is not CLOSE:
                 return
         else:
             note("suspended", yielded)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -12,7 +11,7 @@ from transparency.values import PRODUCTION
 __all__ = ("FAILURES", "INTERRUPTIONS", "LOOP_FAILURES", "SERVER_FAILURES")
 
 
-class Slotted(Exception):
+class FalseError(Exception):
     """Compares by value, is false, and says nothing of itself."""
 
     __slots__ = ()
@@ -28,7 +27,7 @@ class Slotted(Exception):
         return "\ud800"
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     """Raises when it is described."""
 
     def __str__(self) -> str:
@@ -45,7 +44,7 @@ class Cancelled(asyncio.CancelledError):
     """A cancellation with a reason of its own."""
 
 
-def caused() -> BaseException:
+def caused() -> Exception:
     """One with a cause, a context and a traceback of its own."""
     try:
         try:
@@ -66,7 +65,7 @@ def suppressed() -> BaseException:
     return error
 
 
-def noted() -> BaseException:
+def noted() -> Exception:
     """One with notes."""
     error = ValueError("with notes")
     error.add_note("first\ud800")
@@ -104,14 +103,14 @@ def _failures(*makers: Callable[..., BaseException]) -> list[Make]:
 
 
 _EXCEPTIONS = [
-    *_failures(ValueError, Slotted, caused, suppressed, noted, raised_before, grouped, circular, StopAsyncIteration),
+    *_failures(ValueError, FalseError, caused, suppressed, noted, raised_before, grouped, circular, StopAsyncIteration),
     *_failures(RecursionError, MemoryError, AssertionError, StopIteration),
     Make(OSError, (32, "Broken pipe")),
     Make(UnicodeDecodeError, ("utf-8", b"\xff", 0, 1, "invalid start byte")),
     Make(RuntimeError, ("x" * 10_000, b"\xff", "\ud800", None)),
 ]
 if PRODUCTION:
-    _EXCEPTIONS += _failures(Unprintable)
+    _EXCEPTIONS += _failures(UnprintableError)
 _OUTSIDE = _failures(Outermost, asyncio.CancelledError, Cancelled, grouped_base, GeneratorExit)
 _EXITS = [*_failures(KeyboardInterrupt, SystemExit), Make(SystemExit, (0,)), Make(SystemExit, (3,))]
 

@@ -34,18 +34,21 @@ __all__ = ("FASTAPI_PATHS", "STARLETTE_PATHS", "THREADED", "fastapi", "starlette
 THREADED = frozenset({"/sync", "/file", "/api/sync", "/sub/file"})
 
 STARLETTE_PATHS = (
-    "/", "/echo", "/json/7", "/json/x", "/stream", "/slow-stream", "/broken-stream", "/background", "/broken-background",
+    "/", "/echo", "/json/7", "/json/x", "/stream", "/slow-stream", "/broken-stream", "/background",
+    "/broken-background",
     "/error", "/group", "/http-error", "/handled", "/cancelled", "/redirect", "/file", "/sync", "/mounted/deep/7",
     "/mounted/nothing", "/nothing", "/json/7/", "/raw", "/after-response", "/ws", "/ws/deny", "/ws/error", "/state",
 )  # fmt: skip
 FASTAPI_PATHS = (
-    "/", "/api/items/7", "/api/items/x", "/api/items", "/api/stream", "/api/background", "/api/error", "/api/dependency",
-    "/api/http-error", "/api/sync", "/api/broken-dependency", "/sub/echo", "/sub/file", "/sub/error", "/nothing", "/docs",
+    "/", "/api/items/7", "/api/items/x", "/api/items", "/api/stream", "/api/background", "/api/error",
+    "/api/dependency",
+    "/api/http-error", "/api/sync", "/api/broken-dependency", "/sub/echo", "/sub/file", "/sub/error", "/nothing",
+    "/docs",
     "/openapi.json", "/api/ws", "/api/ws-error",
 )  # fmt: skip
 
 
-class Handled(Exception):
+class HandledError(Exception):
     """Has a handler."""
 
 
@@ -124,7 +127,7 @@ async def _http_error(request: Request) -> Response:
 
 
 async def _raise_handled(request: Request) -> Response:
-    raise Handled("here")
+    raise HandledError("here")
 
 
 async def _cancelled(request: Request) -> Response:
@@ -199,8 +202,9 @@ def starlette(middleware: Callable[[Any], Any] | None = None, *, wrapped: bool =
     endpoints: dict[str, Any] = {
         "/": _home, "/echo": _echo, "/json/{item:int}": _json, "/stream": _stream, "/slow-stream": _slow_stream,
         "/broken-stream": _broken_stream, "/background": _background, "/broken-background": _broken_background,
-        "/error": _error, "/group": _group, "/http-error": _http_error, "/handled": _raise_handled, "/cancelled": _cancelled,
-        "/redirect": _redirect, "/file": _file, "/sync": _sync, "/raw": _Raw(), "/state": _state,
+        "/error": _error, "/group": _group, "/http-error": _http_error, "/handled": _raise_handled,
+        "/cancelled": _cancelled, "/redirect": _redirect, "/file": _file, "/sync": _sync,
+        "/raw": _Raw(), "/state": _state,
     }  # fmt: skip
     routes = [Route(path, endpoint, methods=["GET", "POST"]) for path, endpoint in endpoints.items()]
     deep = Mount("/deep", routes=[Route("/{item}", _json)])
@@ -216,7 +220,7 @@ def starlette(middleware: Callable[[Any], Any] | None = None, *, wrapped: bool =
     return Starlette(
         routes=[host, *routes, route, Mount("/mounted", routes=[deep]), *sockets],
         middleware=layers,
-        exception_handlers={Handled: _handled},
+        exception_handlers={HandledError: _handled},
     )
 
 
@@ -268,7 +272,7 @@ def _router() -> APIRouter:
 
     @router.get("/dependency")
     async def dependency(resource: str = Depends(_resource)) -> str:
-        raise Handled(resource)
+        raise HandledError(resource)
 
     @router.get("/broken-dependency")
     async def broken_dependency(resource: str = Depends(_broken_resource)) -> str:
@@ -293,7 +297,7 @@ def _router() -> APIRouter:
 
 def fastapi(middleware: Callable[[Any], Any] | None = None, *, wrapped: bool = False) -> Any:
     """A FastAPI application; the arguments are those of `starlette`."""
-    application = FastAPI(exception_handlers={Handled: _handled})
+    application = FastAPI(exception_handlers={HandledError: _handled})
     application.include_router(_router())
 
     @application.get("/")

@@ -1,4 +1,4 @@
-"""Examples whose application plays a script: what it does, what the server does, and what happens to it from outside."""
+"""Examples whose application plays a script: what it does, what the server does, and what happens from outside."""
 
 import asyncio
 import contextvars
@@ -101,7 +101,7 @@ class Run:
         self.seen = Observation()
         named = self.seen.name
         self.scope: Any = named(build(example.scope), "scope")
-        self._headers: Any = self.scope.get("headers") if isinstance(self.scope, dict) else None
+        self._headers: Any = dict.get(self.scope, "headers") if isinstance(self.scope, dict) else None
         if not isinstance(self._headers, str | bytes | int | None):
             named(self._headers, "headers")
         self._received = [named(build(message), f"received {n}") for n, message in enumerate(example.received)]
@@ -139,7 +139,7 @@ class Run:
     def _as_raising(self) -> Any:
         def application(scope: Any, receive: Any, send: Any) -> Any:
             self.seen.note("called", self.seen.seen(scope))
-            raise self._failure or TypeError("not today")
+            raise TypeError("not today") if self._failure is None else self._failure
 
         return application
 
@@ -256,7 +256,7 @@ class Run:
         self.seen.note("sent", self.seen.seen(message))
         self._sent += 1
         if self.example.fails_at == self._sent - 1:
-            raise self._failure or OSError(32, "Broken pipe")
+            raise OSError(32, "Broken pipe") if self._failure is None else self._failure
 
     async def _send_coroutine(self, message: Any) -> Any:
         self._take(message)
