@@ -68,6 +68,7 @@ def _step(run: Run, coroutine: Any, interruptions: dict[int, Any]) -> None:
             if interruption is None:
                 yielded = coroutine.send(None)
             elif interruption is CLOSE:
+                run.closing = True
                 note("closed", frozen(coroutine.close()))
                 return
             else:
@@ -77,8 +78,7 @@ def _step(run: Run, coroutine: Any, interruptions: dict[int, Any]) -> None:
             return
         except BaseException as error:
             note("raised", run.seen.error(error))
-            if interruption is not CLOSE:
-                return
+            return
         else:
             note("suspended", yielded)
     raise Difference("it does not end")

@@ -26,34 +26,44 @@ _DISPATCHED = ["endpoint", "route", "router", "root_path"] * (ROUTE_OF_ODD_SCOPE
 _KEYS = st.sampled_from(["path", "headers", "state", "method", "client", "path_params", "x", *_DISPATCHED])
 
 
-def _actions(sent: st.SearchStrategy[Any], failures: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    sending = ["send", "send", "send", "send", "suppress", "call send"] + ["send by keyword"] * (
-        SEND_BY_KEYWORD not in KNOWN
-    )
-    return st.one_of(
-        st.tuples(st.sampled_from(sending), sent),
-        st.just(("receive",)),
-        st.just(("suspend",)),
-        st.one_of(
-            st.tuples(st.just("raise"), failures),
-            st.tuples(st.just("raise while handling"), failures, failures),
-            st.tuples(st.just("return"), _RESULTS),
-            st.tuples(st.just("finally"), sent),
-            st.tuples(st.just("await later"), sent, sent),
-            st.tuples(st.just("change"), sent, st.sampled_from(["type", "body", "status"]), ODD),
-            st.tuples(st.just("put"), _KEYS, ODD),
-            st.just(("clear",)),
-            st.tuples(st.just("leave"), st.integers(0, 3)),
-        ),
-    )
+@st.composite
+def _weighted(draw: st.DrawFn, branches: list[tuple[int, st.SearchStrategy[Any]]]) -> Any:
+    """One of the strategies, as often as its weight says; `one_of` takes equal ones for one."""
+    number = draw(st.integers(1, sum(weight for weight, _ in branches)))
+    for weight, strategy in branches:
+        number -= weight
+        if number <= 0:
+            return draw(strategy)
+    raise AssertionError("not reached")
 
 
-def _loop_actions(sent: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _actions(
+    sent: st.SearchStrategy[Any], failures: st.SearchStrategy[Any]
+) -> list[tuple[int, st.SearchStrategy[Any]]]:
+    by_keyword = ["send by keyword"] * (SEND_BY_KEYWORD not in KNOWN)
+    sending = st.sampled_from(["send", "send", "send", "suppress", "call send", *by_keyword])
+    return [
+        (12, st.tuples(sending, sent)),
+        (3, st.just(("receive",))),
+        (2, st.just(("suspend",))),
+        (4, st.tuples(st.just("raise"), failures)),
+        (1, st.tuples(st.just("raise while handling"), failures, failures)),
+        (1, st.tuples(st.just("return"), _RESULTS)),
+        (1, st.tuples(st.just("finally"), sent)),
+        (1, st.tuples(st.just("await later"), sent, sent)),
+        (1, st.tuples(st.just("change"), sent, st.sampled_from(["type", "body", "status"]), ODD)),
+        (1, st.tuples(st.just("put"), _KEYS, ODD)),
+        (1, st.just(("clear",))),
+        (1, st.tuples(st.just("leave"), st.integers(0, 3))),
+    ]
+
+
+def _loop_actions(sent: st.SearchStrategy[Any]) -> list[tuple[int, st.SearchStrategy[Any]]]:
     several = st.lists(sent, min_size=1, max_size=3)
     # A task that nobody waits for may send after the application has returned.
     kinds = ["gather", "group", "time out"] + ["spawn"] * (LATE_SEND not in KNOWN)
     concurrent = st.tuples(st.sampled_from(kinds), several)
-    return st.one_of(_actions(sent, LOOP_FAILURES), concurrent, st.just(("join",)))
+    return [*_actions(sent, LOOP_FAILURES), (12, concurrent), (3, st.just(("join",)))]
 
 
 def _legal_first(received: list[Any], response: list[Any], others: list[Any], at: int) -> list[Any]:
@@ -68,18 +78,18 @@ def _examples(
     draw: st.DrawFn,
     scopes: st.SearchStrategy[Any],
     received: st.SearchStrategy[list[Any]],
-    actions: st.SearchStrategy[Any],
+    actions: list[tuple[int, st.SearchStrategy[Any]]],
     answers: st.SearchStrategy[list[Any]],
     failures: st.SearchStrategy[Any],
     surroundings: st.SearchStrategy[tuple[Any, ...]],
     interruptions: st.SearchStrategy[list[Any]],
     late: st.SearchStrategy[Any],
 ) -> Example:
-    messages = draw(received)
+    messages, action = draw(received), _weighted(actions)
     if draw(st.booleans()):
-        script = _legal_first(messages, draw(answers), draw(st.lists(actions, max_size=2)), draw(st.integers(0, 6)))
+        script = _legal_first(messages, draw(answers), draw(st.lists(action, max_size=2)), draw(st.integers(0, 6)))
     else:
-        script = draw(st.lists(actions, max_size=6))
+        script = draw(st.lists(action, min_size=1, max_size=8))
     application, send, (suspensions, fails_at), inside_span = draw(surroundings)
     return Example(
         scope=draw(scopes),
@@ -98,7 +108,7 @@ def _examples(
 
 def _surroundings(sends: list[str]) -> st.SearchStrategy[tuple[Any, ...]]:
     """Everything about application and server that does not depend on the script, as one choice."""
-    applications = ["function"] * 6 + ["instance", "awaitable", "raising", "unawaitable"]
+    applications = ["function"] * 14 + ["instance", "instance", "awaitable", "awaitable", "raising", "unawaitable"]
     servers = [(0, None)] * 4 + [(1, None), (2, None), (0, 0), (0, 1), (0, 2), (0, 3), (1, 1)]
     choices = list(product(applications, sends, servers, [False] * 7 + [True]))
     return st.integers(0, len(choices) - 1).map(choices.__getitem__)

@@ -55,10 +55,17 @@ class Example:
 
 
 class Suspend:
-    """Gives control to whoever drives the application, once; an event loop comes back in its next round."""
+    """Gives control to whoever drives the application, once; an event loop comes back in its next round.
+
+    Not while the application of `run` is closed: Python forbids it.
+    """
+
+    def __init__(self, run: "Run | None" = None) -> None:
+        self._run = run
 
     def __await__(self) -> Generator[None, None, None]:
-        yield
+        if self._run is None or not self._run.closing:
+            yield
 
 
 class _Sending:
@@ -118,6 +125,7 @@ class Run:
         self.late: list[Any] = [named(build(message), f"late {n}") for n, message in enumerate(example.late)]
         self._sent = 0
         self.kept_send: Any = None
+        self.closing = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.application: Any = getattr(self, f"_as_{example.application}")()
         self.send: Any = getattr(self, f"_send_{example.send}")
@@ -171,7 +179,7 @@ class Run:
                         note("suppressed", self.seen.error(error))
                 case ("finally", *messages):
                     try:
-                        await Suspend()
+                        await Suspend(self)
                     finally:
                         for message in messages:
                             await send(message)
@@ -205,7 +213,7 @@ class Run:
                     raise
                 await awaitable
             case ("suspend",):
-                await Suspend()
+                await Suspend(self)
             case ("put", key, value) if isinstance(scope, dict):
                 scope[key] = value
             case ("clear",) if isinstance(scope, dict):
@@ -249,7 +257,7 @@ class Run:
         """The server's `receive`."""
         self.seen.note("receive")
         for _ in range(self.example.suspensions):
-            await Suspend()
+            await Suspend(self)
         return self._received.pop(0) if self._received else {"type": "http.disconnect"}
 
     def _take(self, message: Any) -> None:
@@ -261,7 +269,7 @@ class Run:
     async def _send_coroutine(self, message: Any) -> Any:
         self._take(message)
         for _ in range(self.example.suspensions):
-            await Suspend()
+            await Suspend(self)
         return None
 
     async def _send_valued(self, message: Any) -> Any:
@@ -270,7 +278,7 @@ class Run:
 
     async def _send_slowly(self, message: Any) -> None:
         for _ in range(self.example.suspensions + 1):
-            await Suspend()
+            await Suspend(self)
         self._take(message)
 
     def _send_awaitable(self, message: Any) -> Any:
@@ -278,7 +286,7 @@ class Run:
 
     def _send_at_once(self, message: Any) -> Any:
         self._take(message)
-        return Suspend()
+        return Suspend(self)
 
     def _send_unawaitable(self, message: Any) -> Any:
         self._take(message)

@@ -56,7 +56,7 @@ def _served(draw: st.DrawFn, paths: tuple[str, ...]) -> Served:
         "path": scope.get("root_path", "") + path if isinstance(scope.get("root_path", ""), str) else path,
     }
     if not websocket:
-        scope["method"] = draw(st.sampled_from(["GET", "GET", "POST", "HEAD", "OPTIONS", "PUT"]))
+        scope["method"] = draw(st.sampled_from(["GET"] * 6 + ["POST", "POST", "HEAD", "OPTIONS", "PUT"]))
     send, fails_at = draw(st.sampled_from(_SENDS))
     interrupted = not threaded and draw(st.integers(0, 4)) == 4
     example = Example(
