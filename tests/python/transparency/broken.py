@@ -21,50 +21,50 @@ class Traced:
 
 
 class SwallowsErrors(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except Exception:
             pass
 
 
 class SwallowsCancellation(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except asyncio.CancelledError:
             pass
 
 
 class ReplacesErrors(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except ValueError as error:
             raise ValueError(*error.args).with_traceback(error.__traceback__) from error.__cause__
 
 
 class ChainsErrors(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except Exception as error:
             raise error from error.__cause__
 
 
 class AnnotatesErrors(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except Exception as error:
             error.add_note("seen by a middleware")
             raise
 
 
 class CutsTracebacks(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         try:
-            await self.application(scope, receive, send)
+            return await self.application(scope, receive, send)
         except Exception as error:
             raise error.with_traceback(None)  # noqa: B904 - it must not be chained
 
@@ -75,8 +75,8 @@ class SendsThrough(Traced):
     def send(self, message: Any, send: Any) -> Any:
         return send(message)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.application(scope, receive, lambda message: self.send(message, send))
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return await self.application(scope, receive, lambda message: self.send(message, send))
 
 
 class CopiesMessages(SendsThrough):
@@ -119,62 +119,62 @@ class RejectsBadStatus(SendsThrough):
 
 
 class ReadsHeaders(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         if isinstance(scope, dict):
             scope["headers"] = list(scope.get("headers") or ())
-        await self.application(scope, receive, send)
+        return await self.application(scope, receive, send)
 
 
 class ConsumesHeaders(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         if isinstance(scope, dict):
             dict(pair for pair in scope.get("headers") or () if isinstance(pair, tuple) and len(pair) == 2)
-        await self.application(scope, receive, send)
+        return await self.application(scope, receive, send)
 
 
 class AddsToTheScope(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         if type(scope) is dict:
             scope["rvh_trace"] = True
-        await self.application(scope, receive, send)
+        return await self.application(scope, receive, send)
 
 
 class CopiesTheScope(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.application(dict(scope) if type(scope) is dict else scope, receive, send)
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return await self.application(dict(scope) if type(scope) is dict else scope, receive, send)
 
 
 class ReceivesAhead(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         first = [await receive()]
 
         async def replayed() -> Any:
             return first.pop() if first else await receive()
 
-        await self.application(scope, replayed, send)
+        return await self.application(scope, replayed, send)
 
 
 class RunsInATask(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.create_task(self.application(scope, receive, send))  # type: ignore[arg-type]
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return await asyncio.create_task(self.application(scope, receive, send))  # type: ignore[arg-type]
 
 
 class LeavesASpan(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         new_span("left behind").activate().__enter__()
-        await self.application(scope, receive, send)
+        return await self.application(scope, receive, send)
 
 
 class MakesTwoSpans(Traced):
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         if current_span().is_recording or type(scope) is dict:
             new_span("another", kind="server").end()
-        await self.application(scope, receive, send)
+        return await self.application(scope, receive, send)
 
 
 class MakesNoSpan:
     def __init__(self, application: App) -> None:
         self.application = application
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.application(scope, receive, send)
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return await self.application(scope, receive, send)
