@@ -15,7 +15,7 @@ PROFILE ?= release
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
-.PHONY: help demo test test-rust test-python test-all lint format docs-tables bench bench-rust build clean
+.PHONY: help demo test test-rust test-python test-all lint format docs-tables bench bench-rust build clean soak
 
 help: ## What one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-rust:
 
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
+
+soak: $(BUILT) $(VENV)/.group-test ## A million examples with and without the middleware, about an hour and a half; EXAMPLES=n for another number
+	RVH_TRACE_STRICT=1 RVH_TRACE_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/transparency
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine
 	@for version in 3.11 3.12 3.13 3.14; do \
