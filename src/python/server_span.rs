@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::cell::AttachedCell;
+use super::convert::with_text;
 use super::coroutine::Ready;
 use super::errors::guard;
 use super::exception::Ending;
@@ -27,6 +28,8 @@ pub(super) struct Response {
     pub(super) method: Method,
     /// How many attributes the request made.
     pub(super) request_attributes: u32,
+    /// What the framework's integration said it dispatched to; nothing is looked up in the scope then.
+    route: Option<String>,
     status: Option<i64>,
     trailers: bool,
     /// When the last message was handed to the server, while the application may still raise what made it a 5xx.
@@ -177,9 +180,17 @@ impl ServerSpan {
         route.map(drop)
     }
 
-    /// The template of the route that was dispatched to, from what the framework left in the scope.
+    /// The template of the route that was dispatched to: given with [`Self::set_route`], or from what the framework left in
+    /// the scope.
     fn route(slf: &Bound<'_, Self>) -> PyResult<Option<String>> {
         let py = slf.py();
+        let given = slf
+            .get()
+            .response
+            .with(py, |response| response.route.take());
+        if let Some(route) = given.flatten() {
+            return Ok(Some(route));
+        }
         let scope = slf.get().response.with(py, |response| {
             response.scope.as_ref().map(|scope| scope.bind(py).clone())
         });
@@ -249,6 +260,21 @@ impl ServerSpan {
             response.send.as_ref().map(|send| send.bind(py).clone())
         });
         Ok(send.flatten().unwrap_or_else(|| py.None().into_bound(py)))
+    }
+
+    /// The template that the request was dispatched to, prefixes included, for frameworks that leave nothing in the scope.
+    /// It counts until the response is over.
+    #[pyo3(signature = (route, /))]
+    fn set_route(slf: &Bound<'_, Self>, route: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        guard(py, "setting the route of a server span", || {
+            let route = with_text(route.cast()?, ToOwned::to_owned);
+            slf.get()
+                .response
+                .with(py, |response| response.route = Some(route));
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// The application has returned, or raised `error`: ends what is still open and restores the context.
