@@ -7,9 +7,9 @@
     MIDDLEWARE = ["rvh_trace.django.TracingMiddleware", ...]
 
 `wrap_application` makes the span and ends it with the last byte; `TracingMiddleware` tells it what Django dispatched to
-and what went wrong inside. Neither moves a request to a thread or back. They meet in the scope, not in the current
-span: Django runs a request in a task of its own, where the span of that task may be current. Every function here may
-run on any thread and costs a few dict look-ups.
+and what went wrong inside. Neither moves a request to a thread or back. They meet in the scope, because in between
+Django makes tasks, threads and contexts of its own. Every function here may run on any thread and costs a few dict
+look-ups.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rvh_trace._routes import route_template
-from rvh_trace._rvh_trace import ServerSpan, current_span
+from rvh_trace._rvh_trace import ServerSpan, TaskFactory, current_span, swap_current
 from rvh_trace.asgi import RvhTraceMiddleware
 
 try:
@@ -60,6 +60,8 @@ def wrap_application(application: ASGIApp | ASGIHandler, **options: Any) -> RvhT
     Route and exceptions need `rvh_trace.django.TracingMiddleware` in `settings.MIDDLEWARE` as well.
 
     A request that is cancelled because its client went away is marked `rvh_trace.outcome: cancelled` and is no error.
+    With `install_task_factory`, the two tasks that Django makes of each request get no spans; the server span is then
+    current from `TracingMiddleware` on, no longer in receivers of `request_started`.
 
     Args:
         application: What `django.core.asgi.get_asgi_application()` returned.
@@ -102,7 +104,16 @@ class _ServerSpanInScope:
             await self._application(scope, receive, send)
             return
         scope = {**scope, _SERVER_SPAN: span}
-        await self._application(scope, receive, send)
+        if TracingMiddleware.is_loaded and _makes_spans_of_tasks(asyncio.get_running_loop()):
+            # Django's own tasks are no work of the application, and one of them fails in every request. Where nothing
+            # is current they get no spans; `TracingMiddleware` makes the server span current again inside.
+            outside = swap_current(None)
+            try:
+                await self._application(scope, receive, send)
+            finally:
+                swap_current(outside)
+        else:
+            await self._application(scope, receive, send)
         # Django swallows the cancellation of a request whose client went away. A 5xx stays open until here anyway.
         if span.is_recording and scope.get(_STATUS, 500) < 500:
             _mark_cancelled(span)
@@ -150,6 +161,7 @@ class TracingMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
             return self._respond(request)
+        _make_current(request)
         try:
             response: HttpResponseBase = self._get_response(request)
             _note_status(request, response)
@@ -158,6 +170,7 @@ class TracingMiddleware:
             _note_route(request)
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        _make_current(request)
         try:
             response: HttpResponseBase = await self._get_response(request)
             _note_status(request, response)
@@ -179,6 +192,17 @@ def _server_span(request: HttpRequest | None) -> ServerSpan | None:
 def _scope(request: HttpRequest | None) -> Mapping[str, Any]:
     """The ASGI scope; a request under WSGI, or one made for a test, has none."""
     return getattr(request, "scope", None) or {}
+
+
+def _makes_spans_of_tasks(loop: asyncio.AbstractEventLoop) -> bool:
+    return isinstance(getattr(loop.get_task_factory(), "__self__", None), TaskFactory)
+
+
+def _make_current(request: HttpRequest) -> None:
+    """Never undone: the response is streamed in the context of the task that runs the middleware, and ends with it."""
+    span = _scope(request).get(_SERVER_SPAN)
+    if isinstance(span, ServerSpan) and not current_span().context.is_valid:
+        swap_current(span)
 
 
 def _mark_cancelled(span: ServerSpan) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -19,10 +19,13 @@ from handmade_server import App, Message, http_scope
 
 from rvh_trace import current_span, span
 from rvh_trace.django import wrap_application
+from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
 TRACING = "rvh_trace.django.TracingMiddleware"
 SYNC_ONLY = f"{__name__}.sync_only"
 DEADLINE_S = 20.0
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -88,6 +91,16 @@ def where_sync(request: HttpRequest) -> HttpResponse:
     current_span().set_attribute("set.in", "a sync view")
     with span("in a sync view"):
         return HttpResponse(str(threading.get_ident()))
+
+
+async def gather(request: HttpRequest) -> HttpResponse:
+    async def branch() -> None: ...
+
+    branch.__qualname__ = "branch"
+    async with asyncio.TaskGroup() as group:
+        group.create_task(branch())
+        group.create_task(branch())
+    return HttpResponse("ok")
 
 
 async def fail(request: HttpRequest, why: str) -> HttpResponse:
@@ -156,6 +169,7 @@ urlpatterns = [
     path("status/<int:status>/", status),
     path("where/", where),
     path("where-sync/", where_sync),
+    path("gather/", gather),
     path("fail/<str:why>/", fail),
     path("fail-sync/<str:why>/", fail_sync),
     path("refuse/<str:how>/", refuse),
@@ -218,6 +232,14 @@ async def serving(app: App) -> AsyncGenerator[int]:
         finally:
             server.should_exit = True
             await running
+
+
+def traced(run: Run, spans: InMemoryExporter, app: App, path: str, **scope: Any) -> tuple[FinishedSpan, int]:
+    """The one SERVER span of a request for `path`, and the status that was sent."""
+    spans.clear()
+    sent = run(visit(app, path, **scope))
+    (server,) = (one for one in spans if one.kind == "server")
+    return server, status_of(sent)
 
 
 async def until(condition: Callable[[], bool]) -> None:

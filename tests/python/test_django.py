@@ -2,193 +2,137 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import django_site
 import pytest
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.signals import request_started
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory, override_settings
-from django_site import SYNC_ONLY, TRACING, application, body_of, new_gate, status_of, until, visit
-from handmade_server import LAST_BODY, START, App, Message, Receive, Scope, Send, answering
-from interpreter import run_quietly, run_script
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from django.test import RequestFactory
+from django_site import SYNC_ONLY, TRACING, Run, application, body_of, new_gate, status_of, traced, until, visit
+from handmade_server import App, Message, Receive, Scope, Send
+from interpreter import run_quietly
 
-from rvh_trace import RvhTraceMiddleware, current_span, install_task_factory
+from rvh_trace import RvhTraceMiddleware, current_span, install_task_factory, span
 from rvh_trace.django import TracingMiddleware, wrap_application
-from rvh_trace.testing import FinishedSpan, InMemoryExporter
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
+from rvh_trace.testing import InMemoryExporter
 
 
-def short_cut(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """A middleware that answers instead of the view."""
-    return lambda request: HttpResponse("short")
+class Timed:
+    """A middleware with a span of its own around the rest."""
+
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponse]]) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        with span("middleware"):
+            return await self.get_response(request)
 
 
-def traced(run: Run, spans: InMemoryExporter, app: App, path: str, **scope: Any) -> tuple[FinishedSpan, int]:
-    """The one SERVER span of a request for `path`, and the status that was sent."""
-    spans.clear()
-    sent = run(visit(app, path, **scope))
-    (server,) = (one for one in spans if one.kind == "server")
-    return server, status_of(sent)
+class TestTaskFactory:
+    """Django makes two tasks of every request, and one of them ends with `RequestAborted`."""
 
-
-class TestRoute:
     @pytest.mark.parametrize(
-        ("path", "route"),
+        ("path", "inside"),
         [
-            ("/", "/"),
-            ("/articles/2003/", "/articles/<int:year>/"),
-            ("/archive/2003/", "/archive/<year>/"),
-            ("/api/items/tea/", "/api/items/<slug:slug>/"),
-            ("/api/v2/users.json", "/api/v<var>/users.<format>"),
-            ("/api/labels/x)y", "/api/(?:tags|labels)/<tag>"),
-            ("/legacy-acme/items/tea/", "/legacy-<tenant>/items/<slug:slug>/"),
-            ("/legacy-acme/v2/users.json", "/legacy-<tenant>/v<var>/users.<format>"),
+            ("/where/", ["in an async view"]),
+            ("/where-sync/", ["in a sync view"]),
+            ("/stream/news/", ["second part"]),
+            ("/gather/", ["branch", "branch"]),
         ],
     )
-    def test_is_the_whole_template_with_includes(
-        self, run: Run, spans: InMemoryExporter, path: str, route: str
-    ) -> None:
-        server, status = traced(run, spans, application(), path)
-        assert status == 200
-        assert (server.name, server.attributes["http.route"]) == (f"GET {route}", route)
-        assert server.attributes["url.path"] == path
-
-    @pytest.mark.parametrize("path", ["/nothing", "/articles/none/", "/admin/2003"])
-    def test_is_absent_when_nothing_matches_and_never_the_path(
-        self, run: Run, spans: InMemoryExporter, path: str
-    ) -> None:
-        server, status = traced(run, spans, application(), path)
-        assert (status, server.name, server.status) == (404, "GET", "unset")
-        assert "http.route" not in server.attributes
-
-    def test_is_absent_when_a_redirect_comes_before_the_match(self, run: Run, spans: InMemoryExporter) -> None:
-        app = application(MIDDLEWARE=[TRACING, "django.middleware.common.CommonMiddleware"])
-        server, status = traced(run, spans, app, "/articles/2003")
-        assert (status, server.name) == (301, "GET")
-        assert "http.route" not in server.attributes
-
-    def test_is_absent_when_a_middleware_answers_instead(self, run: Run, spans: InMemoryExporter) -> None:
-        server, status = traced(run, spans, application(MIDDLEWARE=[TRACING, f"{__name__}.short_cut"]), "/")
-        assert (status, server.name) == (200, "GET")
-
-    def test_of_a_view_that_finds_nothing_is_kept(self, run: Run, spans: InMemoryExporter) -> None:
-        server, status = traced(run, spans, application(), "/refuse/missing/")
-        assert (status, server.name) == (404, "GET /refuse/<str:how>/")
-
-    @pytest.mark.parametrize(
-        ("path", "route"), [("/shop/", "/shop/"), ("/shop/archive/2003/", "/shop/archive/<year>/")]
-    )
-    def test_has_the_root_path_of_the_server_before_it(
-        self, run: Run, spans: InMemoryExporter, path: str, route: str
-    ) -> None:
-        server, status = traced(run, spans, application(), path, root_path="/shop")
-        assert (status, server.attributes["http.route"]) == (200, route)
-
-    def test_has_the_forced_script_name_before_it(self, run: Run, spans: InMemoryExporter) -> None:
-        with override_settings(FORCE_SCRIPT_NAME="/forced"):
-            server, status = traced(run, spans, application(), "/articles/2003/", root_path="/ignored")
-        assert (status, server.attributes["http.route"]) == (200, "/forced/articles/<int:year>/")
-
-    def test_has_the_forced_script_name_instead_of_an_outer_mount(self, run: Run, spans: InMemoryExporter) -> None:
-        app: Any = Starlette(routes=[Mount("/articles", app=application())])
-        with override_settings(FORCE_SCRIPT_NAME="/forced"):
-            server, status = traced(run, spans, RvhTraceMiddleware(app), "/articles/2003/")
-        assert (status, server.attributes["http.route"]) == (200, "/forced/articles/<int:year>/")
-
-    @pytest.mark.parametrize("outside", [True, False])
-    def test_has_the_template_of_an_outer_mount_before_it_and_no_value(
-        self, run: Run, spans: InMemoryExporter, outside: bool
-    ) -> None:
-        app: Any = Starlette(routes=[Mount("/shops/{shop}", app=application())])
-        server, status = traced(run, spans, RvhTraceMiddleware(app) if outside else app, "/shops/acme/articles/2003/")
-        assert (status, server.name) == (200, "GET /shops/{shop}/articles/<int:year>/")
-
-    def test_is_known_while_a_task_factory_makes_the_span_of_djangos_task_current(
-        self, run: Run, spans: InMemoryExporter
+    def test_makes_no_spans_of_djangos_tasks_and_still_of_those_of_views(
+        self, run: Run, spans: InMemoryExporter, path: str, inside: list[str]
     ) -> None:
         app = application()
 
         async def main() -> None:
             install_task_factory()
-            await visit(app, "/articles/2003/")
+            new_gate().opened.set()
+            await span("outside").run(visit(app, path))
 
         run(main())
-        assert spans.one("GET /articles/<int:year>/").kind == "server"
+        (server,) = (one for one in spans if one.kind == "server")
+        assert sorted(one.name for one in spans) == sorted([server.name, "outside", *inside])
+        assert [one.name for one in spans.children(server)] == inside
+        assert server.name.startswith("GET /")
+        assert "rvh_trace.outcome" not in server.attributes
 
+    def test_in_a_stack_on_a_thread_the_server_span_is_current_again_too(
+        self, run: Run, spans: InMemoryExporter
+    ) -> None:
+        app = application(MIDDLEWARE=[TRACING, SYNC_ONLY])
 
-class TestSetRoute:
-    """`ServerSpan.set_route`, which the middleware stands on."""
+        async def main() -> None:
+            install_task_factory()
+            new_gate().opened.set()
+            await visit(app, "/stream/news/")
+            await visit(app, "/where-sync/")
 
-    @staticmethod
-    def setting(*routes: Any, after: bool = False) -> App:
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            server: Any = current_span()
-            messages = [START, LAST_BODY] if after else []
-            for message in messages:
-                await send(message)
-            for route in routes:
-                server.set_route(route)
-            if not after:
-                await answering()(scope, receive, send)
+        run(main())
+        for inside, request in (("second part", "GET /stream/<str:name>/"), ("in a sync view", "GET /where-sync/")):
+            assert spans.one(inside).trace_id == spans.one(request).trace_id
+        assert not any("ASGIHandler" in one.name for one in spans)
 
-        return RvhTraceMiddleware(app)
+    def test_leaves_what_is_current_outside_as_it_was(self, run: Run, spans: InMemoryExporter) -> None:
+        app = application()
 
-    @pytest.mark.parametrize("route", ["/", "/shops/{shop}", "/größe/<int:größe>/"])
-    def test_the_last_one_counts_and_names_the_span(self, run: Run, spans: InMemoryExporter, route: str) -> None:
-        server, _ = traced(run, spans, self.setting("/first", route), "/x", method="POST")
-        assert (server.name, server.attributes["http.route"]) == (f"POST {route}", route)
+        async def main() -> None:
+            install_task_factory()
+            with span("outside") as outside:
+                await visit(app, "/where/")
+                assert current_span() is outside
+            assert not current_span().context.is_valid
 
-    def test_after_the_response_it_changes_nothing(self, run: Run, spans: InMemoryExporter) -> None:
-        server, _ = traced(run, spans, self.setting("/late", after=True), "/x")
-        assert server.name == "GET"
-        assert "http.route" not in server.attributes
+        run(main())
 
-    def test_a_lone_surrogate_is_replaced(self, run: Run, spans: InMemoryExporter) -> None:
-        server, _ = traced(run, spans, self.setting("/a\udcffb"), "/x")
-        assert str(server.attributes["http.route"]).startswith("/a\N{REPLACEMENT CHARACTER}")
+    def test_the_span_of_a_middleware_before_stays_current(self, run: Run, spans: InMemoryExporter) -> None:
+        app = application(MIDDLEWARE=[f"{__name__}.Timed", TRACING])
 
-    def test_it_wins_over_what_the_framework_left(self, run: Run, spans: InMemoryExporter) -> None:
-        async def endpoint(request: Request) -> PlainTextResponse:
-            span: Any = request.scope["span"]
-            span.set_route("/given")
-            return PlainTextResponse("ok")
+        async def main() -> None:
+            install_task_factory()
+            await visit(app, "/where/")
 
-        starlette = Starlette(routes=[Route("/found", endpoint)])
+        run(main())
+        assert spans.one("in an async view").is_child_of(spans.one("middleware"))
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await starlette({**scope, "span": current_span()}, receive, send)
+    def test_without_the_middleware_the_server_span_is_current_in_views(
+        self, run: Run, spans: InMemoryExporter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(TracingMiddleware, "is_loaded", False)
+        with pytest.warns(RuntimeWarning):
+            app = application(MIDDLEWARE=[])
 
-        server, _ = traced(run, spans, RvhTraceMiddleware(app), "/found")
-        assert server.name == "GET /given"
+        async def main() -> None:
+            install_task_factory()
+            await visit(app, "/where/")
 
-    def test_what_is_no_text_is_counted_and_raises_only_in_strict_mode(self) -> None:
-        script = """
-        import asyncio, rvh_trace
-        from rvh_trace.testing import InMemoryExporter
+        run(main())
+        assert spans.one("in an async view").trace_id == spans.one("GET").trace_id
 
-        async def app(scope, receive, send):
-            rvh_trace.current_span().set_route(7)
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body"})
+    def test_exceptions_are_still_found(self, run: Run, spans: InMemoryExporter) -> None:
+        async def main() -> None:
+            install_task_factory()
+            await visit(application(), "/fail/now/")
 
-        async def send(message): ...
+        run(main())
+        (server,) = spans
+        assert (server.name, len(server.events)) == ("GET /fail/<str:why>/", 1)
 
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        with InMemoryExporter() as spans:
-            asyncio.run(rvh_trace.RvhTraceMiddleware(app)(scope, None, send))
-        assert [span.name for span in spans] == ["GET"]
-        assert rvh_trace.stats()["swallowed_errors"] == 1
-        """
-        finished = run_script(script)
-        assert (finished.returncode, len(finished.warnings)) == (0, 1), finished.stderr
-        assert "setting the route of a server span was ignored" in finished.warnings[0]
-        assert run_script(script, RVH_TRACE_STRICT="1").returncode == 1
+    def test_with_a_plain_middleware_and_no_wrapper_the_request_is_answered(
+        self, run: Run, spans: InMemoryExporter
+    ) -> None:
+        async def main() -> None:
+            install_task_factory()
+            assert status_of(await visit(RvhTraceMiddleware(application(wrapped=False)), "/articles/2003/")) == 200
+
+        run(main())
+        assert spans.one("GET").kind == "server"
 
 
 class TestThreads:
@@ -239,8 +183,6 @@ class TestThreads:
         assert (status, server.name) == (200, "GET /articles/<int:year>/")
 
     def test_it_tells_django_in_which_mode_it_runs(self) -> None:
-        from asgiref.sync import iscoroutinefunction
-
         async def asynchronous(request: HttpRequest) -> HttpResponse:
             return HttpResponse()
 
@@ -326,6 +268,19 @@ class TestComposition:
         server, _ = traced(run, spans, application(), "/where-sync/", headers=headers)
         assert (server.trace_id, server.parent_span_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
         assert {one.trace_id for one in spans} == {server.trace_id}
+
+
+def test_the_server_span_is_current_before_the_middleware_is_reached(run: Run, spans: InMemoryExporter) -> None:
+    def receiver(sender: object, **_: object) -> None:
+        with span("receiver"):
+            pass
+
+    request_started.connect(receiver)
+    try:
+        run(visit(application(), "/articles/2003/"))
+    finally:
+        request_started.disconnect(receiver)
+    assert spans.one("receiver").is_child_of(spans.one("GET /articles/<int:year>/"))
 
 
 def test_requests_at_the_same_time_keep_what_is_theirs(run: Run, spans: InMemoryExporter) -> None:

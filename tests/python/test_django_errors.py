@@ -1,17 +1,16 @@
 """Exceptions inside Django: those it turns into responses, and those it lets through."""
 
 import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
-from django_site import TRACING, SoldOutError, application, status_of, visit
+from django_site import TRACING, Run, SoldOutError, application, status_of, visit
 
 from rvh_trace.testing import InMemoryExporter
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 SOLD_OUT = "django_site.SoldOutError"
 
 

@@ -2,18 +2,16 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from django_site import SYNC_ONLY, TRACING, application, body_of, new_gate, serving, until, visit
+from django_site import SYNC_ONLY, TRACING, Run, application, body_of, new_gate, serving, until, visit
 from handmade_server import http_scope
 
 from rvh_trace import current_span
 from rvh_trace.testing import InMemoryExporter
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @pytest.fixture
