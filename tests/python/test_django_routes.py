@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django_site import TRACING, Run, application, traced
 from handmade_server import LAST_BODY, START, App, Receive, Scope, Send, answering
+from hypothesis import given
+from hypothesis import strategies as st
 from interpreter import run_script
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from rvh_trace import RvhTraceMiddleware, current_span
+from rvh_trace.django import _template
 from rvh_trace.testing import InMemoryExporter
 
 
@@ -94,6 +97,14 @@ class TestRoute:
         app: Any = Starlette(routes=[Mount("/shops/{shop}", app=application())])
         server, status = traced(run, spans, RvhTraceMiddleware(app) if outside else app, "/shops/acme/articles/2003/")
         assert (status, server.name) == (200, "GET /shops/{shop}/articles/<int:year>/")
+
+
+@given(st.text(alphabet=st.sampled_from("ab/<>:()[]?P^$\\\\.|*+-"), max_size=30) | st.text(max_size=20))
+def test_any_pattern_gives_a_template_and_nothing_raises(pattern: str) -> None:
+    template = _template(pattern)
+    assert template.startswith("/")
+    if not any(sign in pattern for sign in ("^", "$", "\\", "(?")):
+        assert template == f"/{pattern}"
 
 
 class TestSetRoute:
