@@ -15,6 +15,7 @@ look-ups.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import warnings
@@ -218,8 +219,16 @@ def _note_status(request: HttpRequest, response: HttpResponseBase) -> None:
 
 def _note_route(request: HttpRequest) -> None:
     span = _server_span(request)
-    route = _full_route(request) if span is not None else None
-    if span is not None and route is not None:
+    if span is None:
+        return
+    try:
+        route = _full_route(request)
+    except Exception:
+        # What an outer framework's next release leaves in the scope must not cost the response.
+        if os.environ.get("RVH_TRACE_STRICT") == "1":
+            raise
+        return
+    if route is not None:
         span.set_route(route)
 
 
@@ -285,4 +294,5 @@ def _record_exception(sender: object, request: HttpRequest | None = None, **_: o
     if error is None or span is None or settings.DEBUG_PROPAGATE_EXCEPTIONS or hasattr(request, _RECORDED):
         return
     span.record_exception(error)
-    setattr(request, _RECORDED, True)
+    if request is not None:
+        setattr(request, _RECORDED, True)

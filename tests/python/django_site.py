@@ -12,6 +12,7 @@ import uvicorn
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.signals import got_request_exception
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import include, path, re_path
@@ -111,6 +112,15 @@ def fail_sync(request: HttpRequest, why: str) -> HttpResponse:
     raise SoldOutError(why)
 
 
+async def report(request: HttpRequest) -> HttpResponse:
+    """Tells the receivers of Django's signal and goes on, as libraries do."""
+    try:
+        raise SoldOutError("reported")
+    except SoldOutError:
+        got_request_exception.send(sender=None)
+    return HttpResponse("ok")
+
+
 async def refuse(request: HttpRequest, how: str) -> HttpResponse:
     raise {"missing": Http404, "denied": PermissionDenied, "suspicious": SuspiciousOperation}[how]("no")
 
@@ -172,6 +182,7 @@ urlpatterns = [
     path("gather/", gather),
     path("fail/<str:why>/", fail),
     path("fail-sync/<str:why>/", fail_sync),
+    path("report/", report),
     path("refuse/<str:how>/", refuse),
     path("overlap/<int:number>/", overlap),
     path("wait/<str:name>/", wait),

@@ -104,6 +104,13 @@ def test_the_exception_of_a_middleware_is_recorded_wherever_it_stands(
     assert [event.attributes["exception.type"] for event in server.events] == [f"{__name__}.BrokenError"]
 
 
+def test_an_exception_that_is_reported_without_a_request_is_recorded(run: Run, spans: InMemoryExporter) -> None:
+    assert status_of(run(visit(application(), "/report/"))) == 200
+    (server,) = spans
+    assert [event.attributes["exception.type"] for event in server.events] == [SOLD_OUT]
+    assert server.status == "unset"
+
+
 def test_an_exception_that_a_middleware_handles_is_not_recorded(run: Run, spans: InMemoryExporter) -> None:
     app = application(MIDDLEWARE=[TRACING, f"{__name__}.Apologising"])
     assert status_of(run(visit(app, "/fail/sold out/"))) == 409

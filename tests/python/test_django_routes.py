@@ -1,5 +1,6 @@
 """`http.route` of Django requests, from the resolver that dispatched them."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,24 @@ class TestRoute:
         app: Any = Starlette(routes=[Mount("/shops/{shop}", app=application())])
         server, status = traced(run, spans, RvhTraceMiddleware(app) if outside else app, "/shops/acme/articles/2003/")
         assert (status, server.name) == (200, "GET /shops/{shop}/articles/<int:year>/")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_outer_framework_that_is_not_understood_costs_the_route_and_not_the_response(
+    run: Run, spans: InMemoryExporter, monkeypatch: pytest.MonkeyPatch, strict: bool
+) -> None:
+    class Mounted:
+        """A mount of another version: its pattern has no rest."""
+
+        path, app, path_regex = "/shop", None, re.compile("/shop/")
+
+    class Router:
+        routes = (Mounted(),)
+
+    monkeypatch.setenv("RVH_TRACE_STRICT", str(int(strict)))
+    outer = {"root_path": "/shop", "app_root_path": "", "router": Router()}
+    server, status = traced(run, spans, application(), "/shop/articles/2003/", **outer)
+    assert (status, server.name) == (500 if strict else 200, "GET")
 
 
 @given(st.text(alphabet=st.sampled_from("ab/<>:()[]?P^$\\\\.|*+-"), max_size=30) | st.text(max_size=20))
