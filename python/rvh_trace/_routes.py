@@ -17,7 +17,7 @@ imported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from rvh_trace._mounts import is_mount, mount_templates, path_of_endpoint, path_of_mount, template
 
@@ -39,9 +39,11 @@ def route_template(scope: Mapping[str, Any]) -> str | None:
         >>> route_template({"path_template": "/items/{item}", "root_path": "/api"})
         '/api/items/{item}'
     """
-    mounted_at: str = scope.get("root_path") or ""
+    mounted_at: object = scope.get("root_path") or ""
     # A mount lengthens `root_path` and keeps what it was at first beside it.
-    application_root: str = scope.get("app_root_path", mounted_at) or ""
+    application_root: object = scope.get("app_root_path", mounted_at) or ""
+    if not isinstance(mounted_at, str) or not isinstance(application_root, str):
+        return None
     mounted_at = "" if mounted_at == application_root else mounted_at.removeprefix(application_root)
     path, dispatched = _starlette_path(scope, mounted_at)
     said = scope.get(ROUTE_KEY)
@@ -67,8 +69,9 @@ def route_template(scope: Mapping[str, Any]) -> str | None:
 def _starlette_path(scope: Mapping[str, Any], mounted_at: str) -> tuple[str | None, object]:
     """The template below the mounts of what Starlette or FastAPI dispatched to last, and the route or endpoint."""
     endpoint, route = scope.get("endpoint"), scope.get("route")
-    fastapi: Mapping[str, Any] | None = scope.get("fastapi")
-    if fastapi is not None:
+    fastapi: object = scope.get("fastapi")
+    if isinstance(fastapi, dict):
+        fastapi = cast("dict[str, Any]", fastapi)
         if "frontend_path" in fastapi:
             return _frontend_path(scope, fastapi["frontend_path"]), endpoint
         # A FastAPI router that was included with a prefix keeps its routes as they are; the prefixed one is beside it.
