@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn patterns_match_all_or_part_of_a_text() {
-        let cases: [(Compile, &str, &str, bool); 16] = [
+        let cases: [(Compile, &str, &str, bool); 17] = [
             (Pattern::whole, "accept", "Accept", true),
             (Pattern::whole, "accept", "accept-language", false),
             (Pattern::whole, "Accept.*", "accept-language", true),
@@ -130,6 +130,7 @@ mod tests {
                 true,
             ),
             (Pattern::whole, "x-.", "a-x-b", false),
+            (Pattern::whole, "accept|host", "accept-language", false),
             (Pattern::whole, "^x-.$", "X-B", true),
             (Pattern::whole, "x-.", "x-b\n", false),
             (Pattern::anywhere_in_any_case, "Cookie", "set-cookie", true),
