@@ -11,7 +11,7 @@ from receiver import Protocol
 
 
 class Collector(Process):
-    """Receives OTLP over HTTP and gRPC on free ports and forwards traces to `destination`, over `protocol`."""
+    """Receives OTLP over HTTP and gRPC on free ports and forwards it to `destination`, over `protocol`."""
 
     def __init__(self, destination: str, protocol: Protocol, *, directory: Path) -> None:
         self._http_port, self._grpc_port = free_ports(2)
@@ -22,7 +22,6 @@ class Collector(Process):
             *("--log-file", directory / "collector-agent.log"),
             *("--otlp-http-endpoint", f"{LOOPBACK}:{self._http_port}"),
             *("--otlp-grpc-endpoint", f"{LOOPBACK}:{self._grpc_port}"),
-            "--otlp-receiver-metrics-disabled",
             "--otlp-receiver-logs-disabled",
             *("--exporter", "otlp"),
             *("--otlp-exporter-endpoint", destination),

@@ -1,8 +1,8 @@
 """An OTLP receiver for one process: what a tracing backend sees, kept as it arrived.
 
-It listens on two free loopback ports, OTLP/HTTP with protobuf bodies and OTLP/gRPC, decodes every export request with
-the official protobuf definitions and keeps it beside its bytes. A request that does not decode is refused, as a real
-backend would. `Receiver.wait_for` blocks on a condition that each arriving request notifies.
+It listens on two free loopback ports, OTLP/HTTP with protobuf bodies and OTLP/gRPC, decodes every export request of
+traces and metrics with the official protobuf definitions and keeps it; those of traces beside their bytes. A request
+that does not decode is refused, as a real backend would. `Receiver.wait_for` blocks on a condition that each arriving request notifies.
 
 Any thread may call any method; the servers run on daemon threads of their own.
 """
@@ -19,11 +19,16 @@ from typing import Literal, Self, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -31,6 +36,7 @@ Protocol = Literal["grpc", "http"]
 Value = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+METRICS_SERVICE = "opentelemetry.proto.collector.metrics.v1.MetricsService"
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -115,6 +121,17 @@ def spans(requests: Sequence[ExportRequest]) -> list[ReceivedSpan]:
     ]
 
 
+def metrics(requests: Sequence[ExportMetricsServiceRequest]) -> list[Metric]:
+    """Every metric of `requests`, in the order of arrival."""
+    return [
+        metric
+        for request in requests
+        for group in request.resource_metrics
+        for scope_metrics in group.scope_metrics
+        for metric in scope_metrics.metrics
+    ]
+
+
 def one_trace(requests: Sequence[ExportRequest], trace_id: str) -> list[bytes]:
     """The parts of `requests` that belong to one trace, as export requests again."""
     wanted = bytes.fromhex(trace_id)
@@ -143,13 +160,25 @@ class Receiver:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._requests: list[ExportRequest] = []
+        self._metric_requests: list[ExportMetricsServiceRequest] = []
         self._http = _HTTPServer(self)
         self._grpc = grpc.server(ThreadPoolExecutor(max_workers=2, thread_name_prefix="otlp-grpc"))
         export: grpc.RpcMethodHandler[bytes, ExportTraceServiceResponse] = grpc.unary_unary_rpc_method_handler(
             self._export_grpc,  # no deserializer: the handler gets the bytes
             response_serializer=ExportTraceServiceResponse.SerializeToString,
         )
-        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(TRACE_SERVICE, {"Export": export}),))
+        export_metrics: grpc.RpcMethodHandler[bytes, ExportMetricsServiceResponse] = (
+            grpc.unary_unary_rpc_method_handler(
+                self._export_metrics_grpc,
+                response_serializer=ExportMetricsServiceResponse.SerializeToString,
+            )
+        )
+        self._grpc.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(TRACE_SERVICE, {"Export": export}),
+                grpc.method_handlers_generic_handler(METRICS_SERVICE, {"Export": export_metrics}),
+            )
+        )
         self._grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
 
     def __enter__(self) -> Self:
@@ -185,6 +214,33 @@ class Receiver:
         """Every span that has arrived so far."""
         return spans(self.requests)
 
+    @property
+    def metric_requests(self) -> list[ExportMetricsServiceRequest]:
+        """The export requests of metrics that have arrived so far."""
+        with self._changed:
+            return list(self._metric_requests)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Every metric that has arrived so far, in the order of arrival: cumulative ones more than once."""
+        return metrics(self.metric_requests)
+
+    def wait_for_metrics(
+        self, predicate: Callable[[Sequence[Metric]], bool], timeout: float
+    ) -> list[ExportMetricsServiceRequest]:
+        """Block until `predicate` holds for all metrics that have arrived.
+
+        Raises `TimeoutError`, naming those that did arrive, after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not predicate(metrics(self._metric_requests)):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not self._changed.wait(remaining):
+                    arrived = ", ".join(sorted(metric.name for metric in metrics(self._metric_requests))) or "none"
+                    raise TimeoutError(f"not within {timeout:g} s; metrics received: {arrived}")
+            return list(self._metric_requests)
+
     def take(self) -> list[ExportRequest]:
         """What has arrived, forgotten here: for a receiver that runs for a long time."""
         with self._changed:
@@ -213,6 +269,20 @@ class Receiver:
             self._changed.notify_all()
         return ExportTraceServiceResponse()
 
+    def accept_metrics(self, raw: bytes) -> ExportMetricsServiceResponse:
+        """Decode and keep one request of metrics; raises `DecodeError` and keeps nothing if it is not one."""
+        message = ExportMetricsServiceRequest.FromString(raw)
+        with self._changed:
+            self._metric_requests.append(message)
+            self._changed.notify_all()
+        return ExportMetricsServiceResponse()
+
+    def _export_metrics_grpc(self, raw: bytes, context: grpc.ServicerContext) -> ExportMetricsServiceResponse:
+        try:
+            return self.accept_metrics(raw)
+        except DecodeError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
     def _export_grpc(self, raw: bytes, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
         try:
             return self.accept("grpc", raw)
@@ -234,13 +304,14 @@ class _HTTPHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("content-length", 0)), MAX_BODY_BYTES))
-        if self.path != "/v1/traces":
-            return self._answer(404, b"only /v1/traces is served")
+        if self.path not in ("/v1/traces", "/v1/metrics"):
+            return self._answer(404, b"only /v1/traces and /v1/metrics are served")
         if self.headers.get_content_type() != "application/x-protobuf":
             return self._answer(415, b"only application/x-protobuf is accepted")
         try:
             raw = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
-            response = self.server.receiver.accept("http", raw)
+            receiver = self.server.receiver
+            response = receiver.accept("http", raw) if self.path == "/v1/traces" else receiver.accept_metrics(raw)
         except (DecodeError, OSError, EOFError, zlib.error) as error:
             return self._answer(400, str(error).encode())
         return self._answer(200, response.SerializeToString(), "application/x-protobuf")

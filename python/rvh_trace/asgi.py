@@ -129,7 +129,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
 
             _quart.connect()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A local first: CPython specialises loading a slot, not calling one.
         app = self.app
         started = self._start(scope, receive, send)
@@ -137,7 +137,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
             return await app(scope, receive, send)
         span, receive, send = started
         try:
-            result: object = await app(scope, receive, send)
+            result = await app(scope, receive, send)
         except BaseException as error:
             span.finish(error)
             raise
