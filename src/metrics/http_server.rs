@@ -199,3 +199,20 @@ impl HttpServerMetrics {
         exemplars
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::super::tests::{REQUEST, collected};
+    use super::*;
+    use opentelemetry::KeyValue;
+
+    #[test]
+    fn a_series_between_its_making_and_its_first_measurement_is_not_exported() {
+        let metrics = Metrics::new(MetricsConfig::default());
+        metrics.http_server().record(&REQUEST, &Measured::default());
+        let attributes = [KeyValue::new("http.request.method", "POST")];
+        let _bound = metrics.http_server().duration.bind(&attributes);
+        assert_eq!(collected(&metrics).len(), 1);
+    }
+}
