@@ -52,7 +52,7 @@ pub struct Measured {
 
 /// The instruments of HTTP servers, for every thread.
 ///
-/// A request costs [`record`](Self::record) once, about 60 ns, and [`active_requests`](Self::active_requests) twice if it is
+/// A request costs [`record`](Self::record) once, 45 to 100 ns, and [`active_requests`](Self::active_requests) twice if it is
 /// wanted.
 pub struct HttpServerMetrics {
     recording: Arc<Recording>,
@@ -197,5 +197,22 @@ impl HttpServerMetrics {
             table.forget_unused();
         }
         exemplars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::super::tests::{REQUEST, collected};
+    use super::*;
+    use opentelemetry::KeyValue;
+
+    #[test]
+    fn a_series_between_its_making_and_its_first_measurement_is_not_exported() {
+        let metrics = Metrics::new(MetricsConfig::default());
+        metrics.http_server().record(&REQUEST, &Measured::default());
+        let attributes = [KeyValue::new("http.request.method", "POST")];
+        let _bound = metrics.http_server().duration.bind(&attributes);
+        assert_eq!(collected(&metrics).len(), 1);
     }
 }

@@ -156,3 +156,85 @@ impl MetricReader for Reader {
         self.0.temporality(kind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::pipeline::exporter::memory;
+    use crate::resource::Resource;
+    use crate::wire::request::Envelope;
+    use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, metric};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    pub(super) const REQUEST: Request<'_> = Request {
+        status_code: Some(200),
+        route: None,
+        method: "GET",
+        scheme: "http",
+        error_type: None,
+        protocol_version: None,
+        server: None,
+    };
+
+    /// Every data point of a collection.
+    pub(super) fn collected(metrics: &Metrics) -> Vec<HistogramDataPoint> {
+        let request = Envelope::new(&Resource::default()).request(&metrics.collect());
+        let request = memory::decode_metrics(&request).unwrap();
+        let scopes = request
+            .resource_metrics
+            .into_iter()
+            .flat_map(|resource| resource.scope_metrics);
+        scopes
+            .flat_map(|scope| scope.metrics)
+            .flat_map(|metric| match metric.data {
+                Some(metric::Data::Histogram(histogram)) => histogram.data_points,
+                other => unreachable!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_measurement_begins_and_none_counts_after_the_end() {
+        let metrics = Metrics::new(MetricsConfig::default());
+        let begun = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&begun);
+        metrics.when_first_recorded(Box::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert!(metrics.collect().is_empty());
+        assert_eq!(begun.load(Ordering::Relaxed), 0);
+        for _ in 0..3 {
+            metrics.http_server().record(&REQUEST, &Measured::default());
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        metrics.close();
+        metrics.http_server().record(&REQUEST, &Measured::default());
+        assert_eq!(collected(&metrics)[0].count, 3);
+
+        let unused = Metrics::new(MetricsConfig::default());
+        unused.close();
+        unused.http_server().record(&REQUEST, &Measured::default());
+        assert!(unused.collect().is_empty());
+    }
+
+    #[test]
+    fn more_series_than_one_metric_holds_go_into_several_that_can_be_split() {
+        let metrics = Metrics::new(MetricsConfig::default());
+        let routes: Vec<_> = (0..1_234).map(|number| format!("/{number}")).collect();
+        for route in &routes {
+            let request = Request {
+                route: Some(route),
+                ..REQUEST
+            };
+            metrics.http_server().record(&request, &Measured::default());
+        }
+        let run = metrics.collect();
+        let (count, end) = crate::wire::span::take_spans(&run, usize::MAX, usize::MAX);
+        assert_eq!((count, end), (3, run.len()));
+        let points = collected(&metrics);
+        assert_eq!(points.len(), routes.len());
+        assert!(points.iter().all(|point| point.count == 1));
+    }
+}

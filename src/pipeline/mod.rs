@@ -171,7 +171,11 @@ impl Pipeline {
         };
         // A worker that was shut down in between has sent everything before that.
         if done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
-            return Err(self.timeout("force_flush", timeout));
+            return Err(Error::Timeout {
+                operation: "force_flush",
+                timeout,
+                pending: self.batch.unsettled(),
+            });
         }
         let after = self.snapshot();
         let lost = (after.dropped_failed + after.dropped_rejected)
@@ -201,6 +205,7 @@ impl Pipeline {
         }
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
+        let before = self.snapshot();
         if let Some(metrics) = self.metrics() {
             metrics.close();
         }
@@ -210,21 +215,25 @@ impl Pipeline {
         };
         // Later spans start no worker; those still here will not be sent any more.
         self.started.store(true, Ordering::Relaxed);
-        // At the deadline the worker gives up what it was sending: to have finished by giving up is to have failed.
-        if finished && Instant::now() < deadline && self.batch.unsettled() == 0 {
+        let after = self.snapshot();
+        // The worker gives up at the same deadline, and may be the first to say so.
+        let given_up = after.dropped_failed > before.dropped_failed
+            || after.metric_exports_failed > before.metric_exports_failed;
+        let in_time = !given_up || Instant::now() < deadline;
+        if finished && in_time && self.batch.unsettled() == 0 {
             return Ok(());
         }
-        let error = self.timeout("shutdown", timeout);
+        let settled = |stats: &Snapshot| stats.exported + stats.dropped_rejected;
+        let error = Error::Timeout {
+            operation: "shutdown",
+            timeout,
+            // What was failed just now counts as still to be sent, whoever of the two was first.
+            pending: before
+                .pending()
+                .saturating_sub(settled(&after) - settled(&before)),
+        };
         self.batch
             .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));
         Err(error)
-    }
-
-    fn timeout(&self, operation: &'static str, timeout: Duration) -> Error {
-        Error::Timeout {
-            operation,
-            timeout,
-            pending: self.batch.unsettled(),
-        }
     }
 }

@@ -42,8 +42,6 @@ pub(super) struct Exchange {
     /// Counted if somebody asked for it.
     pub(super) traffic: Option<Box<Traffic>>,
     pub(super) websocket: Option<Box<Websocket>>,
-    /// How many entries the scope had at first: what a framework dispatched to, it adds.
-    pub(super) scope_len: usize,
     /// The route, if the framework's integration has told.
     pub(super) route: Option<Box<str>>,
     pub(super) status: Option<i64>,

@@ -94,7 +94,6 @@ pub(super) fn start<'py>(
     let watches = is_recorded || begun.metrics.is_some();
     let mut exchange = Exchange {
         scope: Some(scope.clone().unbind()),
-        scope_len: scope.len(),
         instrumentation: Some(middleware.clone().unbind()),
         method: begun.method,
         url: begun.url,

@@ -1,4 +1,6 @@
 //! `ExportTraceServiceRequest`: resource and scope put before a run of finished spans.
+//!
+//! `ExportMetricsServiceRequest` has the same fields under the same numbers, so the same envelope goes around metrics.
 
 use bytes::Bytes;
 
@@ -64,7 +66,7 @@ impl Envelope {
         }
     }
 
-    /// The request for `spans`, a run of `ScopeSpans.spans` fields.
+    /// The request for `spans`, a run of `ScopeSpans.spans` or of `ScopeMetrics.metrics` fields.
     pub fn request(&self, spans: &[u8]) -> Bytes {
         let scope_spans_len = self.scope.len() + spans.len();
         let resource_spans_len = self.resource.len() + bytes_len(scope_spans_len);

@@ -62,7 +62,7 @@ pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
     put_bytes(out, NAME, name.as_bytes());
 }
 
-/// How many spans `bytes`, a run of `ScopeSpans.spans` fields, holds from its start, taking at most `max_spans` whole ones
+/// How many spans `bytes`, a run of `ScopeSpans.spans` fields (or metrics, a run of `ScopeMetrics.metrics`), holds from its start, taking at most `max_spans` whole ones
 /// and, after the first, none that would pass `max_bytes`. Gives the count and where they end.
 pub(crate) fn take_spans(bytes: &[u8], max_spans: usize, max_bytes: usize) -> (usize, usize) {
     let (mut count, mut end) = (0, 0);
