@@ -20,10 +20,9 @@ import re
 import sys
 import warnings
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from rvh_trace._routes import route_template
+from rvh_trace._routes import ROUTE_KEY, route_template
 from rvh_trace._rvh_trace import ServerSpan, TaskFactory, current_span, swap_current
 from rvh_trace.asgi import RvhTraceMiddleware
 
@@ -237,7 +236,7 @@ def _full_route(request: HttpRequest) -> str | None:
     if not isinstance(matched, str):
         return None
     script_name, scope = str(request.META.get("SCRIPT_NAME", "")), _scope(request)
-    dispatched: dict[str, Any] = {"route": SimpleNamespace(path=_template(matched)), "root_path": script_name}
+    dispatched: dict[str, Any] = {ROUTE_KEY: _template(matched), "root_path": script_name}
     # Mounts of an outer framework are in `root_path` with the values of their parameters; `FORCE_SCRIPT_NAME` replaces
     # all of it.
     if script_name == scope.get("root_path"):

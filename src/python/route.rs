@@ -12,15 +12,11 @@ use super::server_span::ServerSpan;
 /// The template, if there is one.
 #[inline]
 pub(super) fn of(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
-    let (told, len) = ServerSpan::with(slf, |exchange| (exchange.route.take(), exchange.scope_len));
+    let told = ServerSpan::with(slf, |exchange| exchange.route.take());
     if let Some(route) = told {
         return Ok(Some(route.into()));
     }
-    match ServerSpan::scope(slf) {
-        // A framework that dispatched has said so: nothing was added, nothing is to be read.
-        Some(scope) if scope.len() != len => in_scope(&scope),
-        _ => Ok(None),
-    }
+    ServerSpan::scope(slf).map_or(Ok(None), |scope| in_scope(&scope))
 }
 
 fn in_scope(scope: &Bound<'_, PyDict>) -> PyResult<Option<String>> {
