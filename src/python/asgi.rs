@@ -16,6 +16,7 @@ use super::channel::Callee;
 use super::errors::{guard, to_python};
 use super::hook::Hook;
 use super::lifecycle::{argument, names};
+use super::route::Templates;
 use super::{start, vectorcall};
 use crate::config::http_server::{HttpServerArguments, load};
 use crate::diagnostic::{self, Level};
@@ -29,6 +30,7 @@ pub(super) struct ServerInstrumentation {
     /// The class's own `__call__`.
     function: PyOnceLock<Py<PyAny>>,
     configured: OnceLock<Configured>,
+    templates: Templates,
 }
 
 /// What `configure` was told.
@@ -81,6 +83,12 @@ impl ServerInstrumentation {
         &self.configured().hooks
     }
 
+    /// The routes that requests were dispatched to.
+    #[inline]
+    pub(super) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
     /// The function that a call of this object is a call of.
     pub(super) fn function<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -124,6 +132,7 @@ impl ServerInstrumentation {
             call: Callee::MIDDLEWARE,
             function: PyOnceLock::new(),
             configured: OnceLock::new(),
+            templates: Templates::new(),
         }
     }
 
@@ -143,6 +152,7 @@ impl ServerInstrumentation {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.templates.traverse(&visit)?;
         match self.configured.get() {
             Some(configured) => configured
                 .hooks
@@ -151,6 +161,10 @@ impl ServerInstrumentation {
                 .try_for_each(|hook| hook.traverse(&visit)),
             None => Ok(()),
         }
+    }
+
+    fn __clear__(&self) {
+        self.templates.clear();
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Exchange {
     /// Counted if somebody asked for it.
     pub(super) traffic: Option<Box<Traffic>>,
     pub(super) websocket: Option<Box<Websocket>>,
+    /// How many entries the scope had at first.
+    pub(super) scope_len: usize,
     /// The route, if the framework's integration has told.
     pub(super) route: Option<Box<str>>,
     pub(super) status: Option<i64>,

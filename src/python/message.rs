@@ -50,25 +50,27 @@ impl Message {
         let Ok(message) = message.cast::<PyDict>() else {
             return Ok(Self::Other);
         };
-        let py = message.py();
-        let Some(kind) = item(message, pyo3::intern!(py, "type")) else {
+        let found = Found::walk(message).unwrap_or_else(|| Found::look_up(message));
+        let Some(kind) = found.kind else {
             return Ok(Self::Other);
         };
-        let flag = |name| is_true(item(message, name));
         Ok(match ascii(&kind).unwrap_or_default() {
             "http.response.start" | "websocket.http.response.start" => Self::Start {
-                status: item(message, pyo3::intern!(py, "status")).and_then(|status| int(&status)),
-                trailers: flag(pyo3::intern!(py, "trailers"))?,
+                status: found.status.and_then(|status| int(&status)),
+                trailers: is_true(found.trailers)?,
             },
             "http.response.body"
             | "http.response.zerocopysend"
             | "websocket.http.response.body" => Self::Body {
-                more: flag(pyo3::intern!(py, "more_body"))?,
+                more: is_true(found.more_body)?,
             },
             "http.response.pathsend" => Self::Body { more: false },
-            "http.response.trailers" => Self::Trailers {
-                more: flag(pyo3::intern!(py, "more_trailers"))?,
-            },
+            "http.response.trailers" => {
+                let more = item(message, pyo3::intern!(message.py(), "more_trailers"));
+                Self::Trailers {
+                    more: is_true(more)?,
+                }
+            }
             "http.request" => Self::Request,
             "http.disconnect" => Self::Disconnect,
             "websocket.accept" => Self::Accept,
@@ -81,6 +83,68 @@ impl Message {
             },
             _ => Self::Other,
         })
+    }
+}
+
+/// The entries of a message that matter, borrowed.
+#[derive(Default)]
+struct Found<'a, 'py> {
+    kind: Option<Borrowed<'a, 'py, PyAny>>,
+    status: Option<Borrowed<'a, 'py, PyAny>>,
+    trailers: Option<Borrowed<'a, 'py, PyAny>>,
+    more_body: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
+impl<'a, 'py> Found<'a, 'py> {
+    /// In one walk, by the addresses of the keys: messages have two to four entries, whose names are interned wherever they
+    /// are written as literals. `None` if a key is not recognised.
+    #[inline]
+    #[expect(unsafe_code, reason = "a safe walk counts references")]
+    fn walk(message: &'a Bound<'py, PyDict>) -> Option<Self> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
+        let py = message.py();
+        let mut found = Self::default();
+        let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: attached; a dict, which does not change meanwhile: no Python code runs.
+        while unsafe {
+            ffi::PyDict_Next(
+                message.as_ptr(),
+                &raw mut position,
+                &raw mut key,
+                &raw mut value,
+            )
+        } != 0
+        {
+            // SAFETY: a valid object, which lives as long as the dict is not changed.
+            let value = Some(unsafe { Borrowed::from_ptr(py, value) });
+            if key == pyo3::intern!(py, "type").as_ptr() {
+                found.kind = value;
+            } else if key == pyo3::intern!(py, "status").as_ptr() {
+                found.status = value;
+            } else if key == pyo3::intern!(py, "more_body").as_ptr() {
+                found.more_body = value;
+            } else if key == pyo3::intern!(py, "trailers").as_ptr() {
+                found.trailers = value;
+            } else if key != pyo3::intern!(py, "body").as_ptr()
+                && key != pyo3::intern!(py, "headers").as_ptr()
+            {
+                return None;
+            }
+        }
+        Some(found)
+    }
+
+    #[cold]
+    fn look_up(message: &'a Bound<'py, PyDict>) -> Self {
+        let py = message.py();
+        Self {
+            kind: item(message, pyo3::intern!(py, "type")),
+            status: item(message, pyo3::intern!(py, "status")),
+            trailers: item(message, pyo3::intern!(py, "trailers")),
+            more_body: item(message, pyo3::intern!(py, "more_body")),
+        }
     }
 }
 

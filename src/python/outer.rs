@@ -1,7 +1,9 @@
 //! Another library's server span around ours: then there is one already, and ours would be the second.
 //!
 //! Seen only where `opentelemetry-sdk` is loaded and its span is current: opentelemetry-instrumentation-asgi, or Starlette's
-//! own OpenTelemetry middleware, outside of `RvhTraceMiddleware`. Costs one look-up of a module otherwise.
+//! own OpenTelemetry middleware, outside of `RvhTraceMiddleware`. Costs a comparison otherwise.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,8 +16,16 @@ use crate::id::{SpanId, TraceId};
 /// The identity of the server span that is being recorded around this request by `opentelemetry-sdk`.
 #[inline]
 pub(super) fn server_span(py: Python<'_>) -> PyResult<Option<SpanContext>> {
+    /// How many modules there were when it was not among them: while they are as many, it still is not.
+    static MODULES_WITHOUT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
     let modules = imports::modules(py)?;
+    let count = modules.len();
+    if count == MODULES_WITHOUT.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     if item(modules, pyo3::intern!(py, "opentelemetry.sdk.trace")).is_none() {
+        MODULES_WITHOUT.store(count, Ordering::Relaxed);
         return Ok(None);
     }
     read(py, modules)

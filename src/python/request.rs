@@ -139,8 +139,18 @@ impl<'a, 'py> Request<'a, 'py> {
         let Some(headers) = &self.headers else {
             return found;
         };
-        for (name, value) in header_pairs(headers) {
+        for pair in members(headers) {
+            let [name, value, ..] = members(pair) else {
+                continue;
+            };
             // Most headers are none of ours; their length tells.
+            let Some(name) = bytes(name).filter(|name| matches!(name.len(), 4 | 7 | 10 | 11))
+            else {
+                continue;
+            };
+            let Some(value) = bytes(value) else {
+                continue;
+            };
             match name.len() {
                 4 if name == b"host" => _ = found.host.get_or_insert(value),
                 7 if name == b"baggage" => found.propagates_more = true,
@@ -404,8 +414,19 @@ fn with_address(pair: Option<Borrowed<'_, '_, PyAny>>, then: impl FnOnce(&str, O
     if let Some(pair) = pair
         && let [address, port, ..] = members(&pair)
     {
-        with_str(Some(*address), |address| then(address, int(port)));
+        with_str(Some(*address), |address| then(address, self::port(port)));
     }
+}
+
+/// A port: an `int`, or the digits that granian gives.
+#[inline]
+fn port(value: &Bound<'_, PyAny>) -> Option<i64> {
+    int(value).or_else(|| {
+        with_str(Some(value.as_borrowed()), |digits| {
+            digits.parse::<u16>().ok()
+        })?
+        .map(Into::into)
+    })
 }
 
 /// The value of an `int` that fits.

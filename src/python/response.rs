@@ -300,7 +300,11 @@ fn write(slf: &Bound<'_, ServerSpan>, now: u64, ended: &Ended<'_>) -> PyResult<(
 /// The name that the middleware's `span_name` gives, if it gives one.
 #[inline]
 fn chosen_name(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
-    if !slf.as_super().get().is_live() {
+    let is_chosen = ServerSpan::with(slf, |exchange| {
+        let middleware = exchange.instrumentation.as_ref();
+        middleware.is_some_and(|middleware| middleware.get().hooks().span_name.is_set())
+    });
+    if !is_chosen || !slf.as_super().get().is_live() {
         return Ok(None);
     }
     let py = slf.py();
@@ -308,9 +312,6 @@ fn chosen_name(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
         return Ok(None);
     };
     let hook = &middleware.get().hooks().span_name;
-    if !hook.is_set() {
-        return Ok(None);
-    }
     let Some(scope) = ServerSpan::scope(slf) else {
         return Ok(None);
     };

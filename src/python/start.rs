@@ -13,7 +13,7 @@ use super::current::{self, Scope};
 use super::exchange::Exchange;
 use super::request::{Method, Request, RequestUrl, item, with_scheme};
 use super::server_span::ServerSpan;
-use super::span::Body;
+use super::span::{Body, Span};
 use super::span_context::Context;
 use super::traffic::Traffic;
 use super::websocket::Websocket;
@@ -57,9 +57,15 @@ pub(super) fn start<'py>(
         "websocket" => true,
         _ => return Ok(None),
     };
-    if serves_already(scope)? {
+    let current = current::span(py)?;
+    if let Some(current) = &current
+        && serves_already(current, scope)
+    {
         return Ok(None);
     }
+    // What the last request of the connection left behind, if the server starts this one in its context.
+    let left_baggage = current::baggage(py)?.is_some();
+    let is_left = current.is_some() || left_baggage;
     let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
     // Whatever may run code of the application's comes first: what is read after it is borrowed.
     let is_public = settings.public_endpoint
@@ -80,8 +86,11 @@ pub(super) fn start<'py>(
             unused.as_ref(),
         ),
     };
-    let Some(begun) = begun else {
-        return Ok(None);
+    let begun = match begun {
+        Some(begun) => begun,
+        // Nothing is current then, whatever was before.
+        None if is_left => Begun::under(SpanContext::INVALID),
+        None => return Ok(None),
     };
     let is_recorded = matches!(begun.body, Body::Recording(_));
     let has_identity = match &begun.body {
@@ -94,6 +103,7 @@ pub(super) fn start<'py>(
     let watches = is_recorded || begun.metrics.is_some();
     let mut exchange = Exchange {
         scope: Some(scope.clone().unbind()),
+        scope_len: scope.len(),
         instrumentation: Some(middleware.clone().unbind()),
         method: begun.method,
         url: begun.url,
@@ -120,7 +130,7 @@ pub(super) fn start<'py>(
     }
     let way_back = Scope::enter(server.as_super())?;
     server.as_super().get().enter_fresh(py, way_back);
-    if !begun.baggage.is_empty() {
+    if left_baggage || !begun.baggage.is_empty() {
         enter_baggage(py, begun.baggage, &mut exchange)?;
     }
     ServerSpan::begin_exchange(&server, exchange);
@@ -271,23 +281,20 @@ fn begin(
 
 /// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
 /// list of headers that the server made for the request.
-#[inline]
-fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+#[cold]
+fn serves_already(current: &Bound<'_, Span>, scope: &Bound<'_, PyDict>) -> bool {
     let py = scope.py();
-    let Some(current) = current::span(py)? else {
-        return Ok(false);
-    };
     let Ok(server) = current.cast::<ServerSpan>() else {
-        return Ok(false);
+        return false;
     };
     let Some(serving) = ServerSpan::scope(server) else {
-        return Ok(false);
+        return false;
     };
     if serving.is(scope) {
-        return Ok(true);
+        return true;
     }
     let headers = pyo3::intern!(py, "headers");
-    Ok(item(&serving, headers)
+    item(&serving, headers)
         .zip(item(scope, headers))
-        .is_some_and(|(ours, theirs)| ours.is(theirs)))
+        .is_some_and(|(ours, theirs)| ours.is(theirs))
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::convert::with_name;
+use super::convert::{ascii, with_name};
 use super::coroutine::{Ready, SpanCoroutine};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
@@ -59,6 +59,10 @@ impl TaskFactory {
             Some(name) => name,
             None => coroutine.get_type().name()?.into_any(),
         };
+        // asyncio closes a forgotten generator in a task of its own, in whatever context is current.
+        if ascii(&name) == Some("async_generator_athrow") || is_of_server(coroutine, &name)? {
+            return Ok(None);
+        }
         let started = with_name(&name, |name| {
             parent
                 .get()
@@ -133,6 +137,30 @@ impl TaskFactory {
             }
         }
     }
+}
+
+/// Tasks that servers make for themselves while an application awaits `send`: the next request of a connection, its time-outs.
+const SERVER_TASKS: [(&str, &str); 3] = [
+    ("RequestResponseCycle.run_asgi", "uvicorn"),
+    ("TCPServer._idle_timeout", "hypercorn"),
+    ("EventWrapper.wait", "hypercorn"),
+];
+
+/// Whether a coroutine is a server's own, and none of the request in whose context it is made.
+#[inline]
+fn is_of_server(coroutine: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some(name) = ascii(name) else {
+        return Ok(false);
+    };
+    let Some((_, server)) = SERVER_TASKS.iter().find(|(task, _)| *task == name) else {
+        return Ok(false);
+    };
+    let py = coroutine.py();
+    let Some(code) = coroutine.getattr_opt(pyo3::intern!(py, "cr_code"))? else {
+        return Ok(false);
+    };
+    let file: String = code.getattr(pyo3::intern!(py, "co_filename"))?.extract()?;
+    Ok(file.split(['/', '\\']).any(|part| part == *server))
 }
 
 // `create_task` is in `super::vectorcall`.
