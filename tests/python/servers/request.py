@@ -106,8 +106,8 @@ def root_request(path: str, body: bytes = b"") -> Request:
     return Request(next(_numbers), path, None, body)
 
 
-def mixture(rounds: int) -> Iterator[Request]:
-    """Requests of every kind that leaves its connection usable, small and large."""
+def mixture(rounds: int, mirrored: bytes = LARGE) -> Iterator[Request]:
+    """Requests of every kind that leaves its connection usable; the body `mirrored` is sent back as it comes."""
     for _ in range(rounds):
         yield new_request("/plain")
         yield new_request("/echo", LARGE)
@@ -116,5 +116,5 @@ def mixture(rounds: int) -> Iterator[Request]:
         yield new_request("/unavailable")
         yield new_request("/echo", b"small")
         yield new_request("/sent-in-span")
-        yield new_request("/mirror", LARGE)
+        yield new_request("/mirror", mirrored)
         yield new_request("/plain")

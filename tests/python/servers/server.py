@@ -157,5 +157,5 @@ class Server(Process):
         return received
 
     def assert_stopped_cleanly(self, code: int | None) -> None:
-        assert self.log.read_text() == ""
+        assert not self.log_tail(), self.log_tail()
         assert code == self.kind.exit_code
