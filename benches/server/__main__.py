@@ -84,7 +84,7 @@ def main() -> int:
         f"load average {load_before:.1f} before",
         f"server on core {server_core}; wrk and the collector, {described}, on core {load_core}; "
         f"{rounds} rounds of {seconds} s after {WARM_UP_S} s of warm-up",
-        ", ".join(dict.fromkeys(measured.versions.values())),
+        ", ".join(dict.fromkeys(", ".join(measured.versions.values()).split(", "))),
         "",
         (markdown if options.markdown else plain)(lines(entries, measured)),
         "",
