@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import pytest
-from _pytest.mark import ParameterSet
 from process import LOOPBACK, Process, child_env, free_ports
 from receiver import ReceivedSpan, Receiver, spans
 
@@ -21,7 +19,6 @@ from .traces import assert_traces
 APPLICATION = "servers.application:app"
 SETTLE_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 20.0
-COLLECTED_GENERATOR = "async_generator_athrow"
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,9 @@ class Kind:
     """Arguments after `python -m`, for a port."""
     exit_code: int = 0
     """After SIGTERM."""
-    own_tasks: frozenset[str] = frozenset()
-    """Tasks of the server that are known to become spans; see `test_server_tasks`."""
 
     def __str__(self) -> str:
         return self.name
-
-    def without_known(self, received: Sequence[ReceivedSpan]) -> list[ReceivedSpan]:
-        """`received` without the spans that `test_server_tasks` is about, which come or do not."""
-        return [span for span in received if span.name not in self.own_tasks | {COLLECTED_GENERATOR}]
 
 
 def uvicorn(http: str, loop: str) -> Kind:
@@ -51,7 +42,6 @@ def uvicorn(http: str, loop: str) -> Kind:
         lambda port: ["uvicorn", APPLICATION, "--host", LOOPBACK, "--port", str(port), *options],
         # uvicorn raises the signal again once it has shut down.
         exit_code=-signal.SIGTERM,
-        own_tasks=frozenset({"RequestResponseCycle.run_asgi"}),
     )
 
 
@@ -62,7 +52,6 @@ def hypercorn(loop: str) -> Kind:
             *("hypercorn", APPLICATION, "--bind", f"{LOOPBACK}:{port}"),
             *("--worker-class", loop, "--log-level", "critical"),
         ],
-        own_tasks=frozenset({"EventWrapper.wait", "TCPServer._idle_timeout"}),
     )
 
 
@@ -79,12 +68,6 @@ def granian(loop: str) -> Kind:
 UVICORN = [uvicorn(http, loop) for http in ("h11", "httptools") for loop in ("asyncio", "uvloop")]
 HTTP2 = [hypercorn("asyncio"), hypercorn("uvloop"), granian("asyncio"), granian("uvloop")]
 KINDS = [*UVICORN, *HTTP2]
-
-
-def all_but(failing: Sequence[Kind], reason: str) -> list[ParameterSet]:
-    """Every kind, for a test that is known to fail under some of them."""
-    mark = pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
-    return [pytest.param(kind, id=str(kind), marks=[mark] if kind in failing else []) for kind in KINDS]
 
 
 class Server(Process):
@@ -152,7 +135,7 @@ class Server(Process):
 
     def assert_traces(self, requests: Sequence[Request]) -> list[ReceivedSpan]:
         """See `traces.assert_traces`; returns the spans that were made since the last call."""
-        received = self.kind.without_known(self.settle())
+        received = self.settle()
         assert_traces(requests, received)
         return received
 

@@ -7,15 +7,11 @@ its own.
 
 The same befalls the generator of a response that nobody waits for any more: asyncio closes it, once it is collected, in
 a task with the context of whatever runs at that moment.
-
-Once these pass, `Kind.own_tasks` and `Kind.without_known` can go.
 """
 
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-
-import pytest
 
 from rvh_trace import install_task_factory, span
 from rvh_trace.testing import InMemoryExporter
@@ -23,21 +19,16 @@ from rvh_trace.testing import InMemoryExporter
 from .client import Run, all_at_once
 from .connection import TIMEOUT_S
 from .request import LARGE, root_request
-from .server import COLLECTED_GENERATOR, KINDS, Server, all_but
-
-FAILING = [kind for kind in KINDS if kind.own_tasks]
-REASON = "the server's `send` runs with the request's span current, so the task factory traces the server's own tasks"
+from .server import Server
 
 
-@pytest.mark.parametrize("running", all_but(FAILING, REASON), indirect=True)
 def test_a_task_that_the_server_creates_in_send_is_no_child_of_the_request(server: Server, run: Run) -> None:
     requests = [root_request("/sent-in-span"), root_request("/unavailable"), root_request("/echo", LARGE)]
     run(all_at_once(server.port, [*requests, root_request("/plain")]))
     names = {span.name for span in server.settle() if span.kind != "server"}
-    assert names - {COLLECTED_GENERATOR} == {"respond", "read body"}
+    assert names == {"respond", "read body"}
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the task that closes a collected generator is traced")
 def test_a_generator_that_is_collected_during_another_request_is_not_closed_in_its_trace(
     spans: InMemoryExporter, run: Run
 ) -> None:
