@@ -12,7 +12,7 @@ use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::{SpanId, TraceId, process_generation};
 use crate::tracer::Tracer;
 use crate::wire::attribute::{Key, find_key, put_key_value};
-use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name};
+use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_name_of};
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -271,14 +271,22 @@ impl Span {
 
     /// Replaces the name.
     pub fn update_name(&mut self, name: &str) {
+        self.update_name_with([name]);
+    }
+
+    /// Replaces the name by its parts, one after the other.
+    pub fn update_name_with<const N: usize>(&mut self, parts: [&str; N]) {
         if self.phase == Phase::Ended {
             return;
         }
-        let mut field = Vec::with_capacity(name.len() + 3);
-        put_name(&mut field, name);
-        let new_end = field.len() as u32;
-        self.fields.splice(..self.name_end as usize, field);
-        self.name_end = new_end;
+        // The new field is written behind everything, and then turned to the front: no other buffer is needed.
+        let len = self.fields.len();
+        put_name_of(&mut self.fields, &parts);
+        let name_len = self.fields.len() - len;
+        self.fields.rotate_right(name_len);
+        self.fields
+            .drain(name_len..name_len + self.name_end as usize);
+        self.name_end = name_len as u32;
     }
 
     /// Adds an event at the given time.

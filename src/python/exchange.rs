@@ -1,5 +1,7 @@
 //! `Exchange`: one request and what is known of its response so far, from the messages that pass.
 
+use std::sync::Arc;
+
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
@@ -45,7 +47,7 @@ pub(super) struct Exchange {
     /// How many entries the scope had at first.
     pub(super) scope_len: usize,
     /// The route, if the framework's integration has told.
-    pub(super) route: Option<Box<str>>,
+    pub(super) route: Option<Arc<str>>,
     pub(super) status: Option<i64>,
     pub(super) trailers: bool,
     /// The client went away before the last message.

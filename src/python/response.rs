@@ -255,7 +255,9 @@ fn write(slf: &Bound<'_, ServerSpan>, now: u64, ended: &Ended<'_>) -> PyResult<(
         };
         let error = error_of(exchange, ended, settings);
         slf.as_super().get().with_recording(py, |span| {
-            write_response(span, exchange, ended, settings);
+            // Nobody has added an attribute meanwhile, so nobody can have set one of these: no search for them.
+            let is_untouched = span.attribute_count() == exchange.request_attributes;
+            write_response(span, exchange, is_untouched, ended, settings);
             if let Some(error) = &error {
                 span.set_attribute("error.type", &Value::Str(error));
                 let message = match ended {
@@ -265,13 +267,18 @@ fn write(slf: &Bound<'_, ServerSpan>, now: u64, ended: &Ended<'_>) -> PyResult<(
                 span.set_status(Status::Error, message);
             }
             if let Some(template) = template {
-                span.set_attribute("http.route", &Value::Str(template));
+                let key = key!("http.route");
+                if is_untouched {
+                    span.push_known_str(&key, template);
+                } else {
+                    span.set_attribute(key.name(), &Value::Str(template));
+                }
             }
             if let Some(name) = chosen {
                 span.update_name(name);
             } else if let Some(template) = template {
                 exchange.method.with_name(py, |method| {
-                    span.update_name(&format!("{method} {template}"));
+                    span.update_name_with([method, " ", template]);
                 });
             }
         });
@@ -349,13 +356,13 @@ fn error_of<'a>(
 fn write_response(
     span: &mut Recording,
     exchange: &Exchange,
+    is_untouched: bool,
     ended: &Ended<'_>,
     settings: &HttpServerSettings,
 ) {
     if let Some(status) = exchange.status {
         let key = key!("http.response.status_code");
-        // Nobody has added an attribute meanwhile, so nobody can have set this one: no search for it.
-        if span.attribute_count() == exchange.request_attributes {
+        if is_untouched {
             span.push_known_int(&key, status);
         } else {
             span.set_attribute(key.name(), &Value::Int(status));

@@ -4,6 +4,7 @@
 //! is remembered with the objects that they said it of: the next request for it costs a few look-ups.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use pyo3::PyTraverseError;
@@ -31,7 +32,7 @@ struct Known {
     included: Option<Py<PyAny>>,
     endpoint: Py<PyAny>,
     root_path: String,
-    template: String,
+    template: Arc<str>,
 }
 
 /// What Starlette and FastAPI dispatched to, where no mount is involved.
@@ -44,11 +45,11 @@ struct Dispatched<'a, 'py> {
 
 /// The template, if there is one.
 #[inline]
-pub(super) fn of(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
+pub(super) fn of(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<Arc<str>>> {
     let (told, scope_len) =
         ServerSpan::with(slf, |exchange| (exchange.route.take(), exchange.scope_len));
     if let Some(route) = told {
-        return Ok(Some(route.into()));
+        return Ok(Some(route));
     }
     match ServerSpan::scope(slf) {
         // No framework has seen it, outside or inside: each adds entries of its own.
@@ -59,7 +60,7 @@ pub(super) fn of(slf: &Bound<'_, ServerSpan>) -> PyResult<Option<String>> {
 }
 
 #[inline]
-fn in_scope(slf: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> PyResult<Option<String>> {
+fn in_scope(slf: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> PyResult<Option<Arc<str>>> {
     let py = scope.py();
     // Starlette and FastAPI, FastAPI's frontends, Litestar, everybody else.
     let left = [
@@ -88,10 +89,11 @@ fn in_scope(slf: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> PyResult<
     Ok(template)
 }
 
-fn look_up(scope: &Bound<'_, PyDict>) -> PyResult<Option<String>> {
-    imports::route_template(scope.py())?
+fn look_up(scope: &Bound<'_, PyDict>) -> PyResult<Option<Arc<str>>> {
+    let template: Option<String> = imports::route_template(scope.py())?
         .call1((scope,))?
-        .extract()
+        .extract()?;
+    Ok(template.map(Into::into))
 }
 
 impl<'a, 'py> Dispatched<'a, 'py> {
@@ -152,7 +154,7 @@ impl Templates {
     }
 
     #[inline]
-    fn known(&self, py: Python<'_>, dispatched: &Dispatched<'_, '_>) -> Option<String> {
+    fn known(&self, py: Python<'_>, dispatched: &Dispatched<'_, '_>) -> Option<Arc<str>> {
         self.0
             .with(py, |templates| {
                 let known = templates.get(&dispatched.place())?;
@@ -168,7 +170,7 @@ impl Templates {
         &self,
         py: Python<'_>,
         dispatched: &Dispatched<'_, '_>,
-        template: &str,
+        template: &Arc<str>,
     ) -> PyResult<()> {
         // FastAPI leaves the route that it entered a mount by: then it is not what was dispatched to.
         let leads_to = dispatched
@@ -186,7 +188,7 @@ impl Templates {
                 .map(|included| included.clone().unbind()),
             endpoint: dispatched.endpoint.to_owned().unbind(),
             root_path: dispatched.root_path.clone(),
-            template: template.to_owned(),
+            template: template.clone(),
         };
         let place = dispatched.place();
         let before = self.0.with(py, |templates| {

@@ -4,6 +4,8 @@
 //! 5xx alone is written a moment later, with that end: the exception that made it may still be on its way out. Metrics are
 //! recorded with the same end, whether the span is recorded or not.
 
+use std::sync::Arc;
+
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -241,7 +243,7 @@ impl ServerSpan {
     /// Tells the route that the request was dispatched to, for frameworks whose scope does not.
     fn set_route(slf: &Bound<'_, Self>, route: &Bound<'_, PyAny>) -> PyResult<()> {
         guard(slf.py(), "setting a route", || {
-            let route: Box<str> = with_name(route, |route| Box::from(route))?;
+            let route: Arc<str> = with_name(route, |route| Arc::from(route))?;
             Self::with(slf, |exchange| exchange.route = Some(route));
             Ok(())
         })

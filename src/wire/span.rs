@@ -62,6 +62,16 @@ pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
     put_bytes(out, NAME, name.as_bytes());
 }
 
+/// [`put_name`] of a name in parts.
+pub(crate) fn put_name_of(out: &mut Vec<u8>, parts: &[&str]) {
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    put_varint(out, u64::from(NAME));
+    put_varint(out, len as u64);
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 /// How many spans `bytes`, a run of `ScopeSpans.spans` fields (or metrics, a run of `ScopeMetrics.metrics`), holds from its start, taking at most `max_spans` whole ones
 /// and, after the first, none that would pass `max_bytes`. Gives the count and where they end.
 pub(crate) fn take_spans(bytes: &[u8], max_spans: usize, max_bytes: usize) -> (usize, usize) {
