@@ -1,6 +1,7 @@
 """`rvh_trace`, sampled and exported, or with the sampler `always_off`."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,7 +11,7 @@ import rvh_trace
 from .contender import SAMPLED, UNSAMPLED, Contender
 from .measure import Case
 from .server import bare, requests
-from .spans import NoopSpan, empty, with_attributes, within
+from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
 from .tasks import awaited_tasks, noop
 
 VERSION = f"rvh_trace {rvh_trace.__version__}"
@@ -57,8 +58,20 @@ def open_contender(endpoint: str) -> Contender:
         "task": _task_case(),
         "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
         "unsampled-attributes": Case(
-            within(unsampled, with_attributes(span)), within(sampled, with_attributes(span)), 0, 1
+            within(unsampled, with_ready_attributes(span)), within(sampled, with_ready_attributes(span)), 0, 1
         ),
+        "server-unsampled": Case(requests(server, UNSAMPLED), requests(bare, UNSAMPLED), 0),
+    }
+    return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))
+
+
+def open_without_metrics(endpoint: str) -> Contender:
+    """Server spans alone, without the duration metric."""
+    os.environ["OTEL_METRICS_EXPORTER"] = "none"
+    _init(endpoint, "parentbased_always_on")
+    server = rvh_trace.RvhTraceMiddleware(bare)
+    cases = {
+        "server": Case(requests(server), requests(bare)),
         "server-unsampled": Case(requests(server, UNSAMPLED), requests(bare, UNSAMPLED), 0),
     }
     return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))

@@ -71,6 +71,20 @@ def with_attributes(span: SpanFactory) -> Timed:
     return run
 
 
+def with_ready_attributes(span: SpanFactory) -> Timed:
+    """The same attributes in a dict that exists already: making one costs the caller, whoever reads it."""
+    attributes = {"cart.id": "c-1729", "cart.size": 3, "cart.total": 12.5, "cart.paid": True, "cart.currency": "EUR"}
+
+    def run(n: int) -> int:
+        start = perf_counter_ns()
+        for _ in repeat(None, n):
+            with span("op", attributes) as s:
+                s.set_attribute("cart.state", "open")
+        return perf_counter_ns() - start
+
+    return run
+
+
 def within(context: Callable[[], AbstractContextManager[Any]], timed: Timed) -> Timed:
     """The same loop with another context current around it."""
 

@@ -11,7 +11,7 @@ import pytracingx as ptx
 from ..contender import SAMPLED, UNSAMPLED, Contender
 from ..measure import Case, Timed
 from ..server import ASGIApp, Message, Receive, Scope, Send, bare, requests
-from ..spans import NoopSpan, empty, with_attributes, within
+from ..spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
 from ..tasks import awaited_tasks, noop
 
 
@@ -76,7 +76,7 @@ def open_contender(endpoint: str) -> Contender:
         "task": _task_case(),
         "unsampled": Case(_child_of(UNSAMPLED, empty(span)), _child_of(SAMPLED, empty(span)), 0, 1),
         "unsampled-attributes": Case(
-            _child_of(UNSAMPLED, with_attributes(span)), _child_of(SAMPLED, with_attributes(span)), 0, 1
+            _child_of(UNSAMPLED, with_ready_attributes(span)), _child_of(SAMPLED, with_ready_attributes(span)), 0, 1
         ),
         "server-unsampled": Case(requests(server, UNSAMPLED), requests(bare, UNSAMPLED), 0),
     }
