@@ -229,5 +229,5 @@ pub(super) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
         ));
     }
     vectorcall::set_flag(class);
-    Ok(())
+    vectorcall::add_start(class)
 }

@@ -133,6 +133,12 @@ pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
     BAGGAGE.create(py)
 }
 
+/// Whether a span is current here, be it an abandoned one.
+#[inline]
+pub(super) fn is_set(py: Python<'_>) -> PyResult<bool> {
+    SPAN.get(py).map(|span| span.is_some())
+}
+
 /// The span that is current here, if any.
 #[inline]
 pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {

@@ -56,6 +56,35 @@ pub(super) struct Exchange {
     pub(super) ended_unix_ns: Option<u64>,
 }
 
+/// What an exchange held of Python.
+#[derive(Default)]
+pub(super) struct Held {
+    instrumentation: Option<Py<ServerInstrumentation>>,
+    scope: Option<Py<PyDict>>,
+    method: Method,
+    send: Option<Py<Channel>>,
+    receive: Option<Py<Channel>>,
+    baggage: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+}
+
+impl Held {
+    /// Lets go of the objects here and now, also where PyO3 does not know that we are attached; gives the baggage that is to be
+    /// left.
+    #[inline]
+    pub(super) fn forget(self, py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyAny>>)> {
+        for channel in [self.send, self.receive].into_iter().flatten() {
+            Channel::close(&channel.into_bound(py));
+        }
+        drop(self.scope.map(|scope| scope.into_bound(py)));
+        drop(
+            self.instrumentation
+                .map(|instrumentation| instrumentation.into_bound(py)),
+        );
+        self.method.forget(py);
+        self.baggage
+    }
+}
+
 /// What a message means for the rest of the request.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Noted {
@@ -167,18 +196,29 @@ impl Exchange {
         }
     }
 
-    /// Lets go of the Python objects here and now, also where PyO3 does not know that we are attached.
+    /// Makes it ready for another request; what it held of Python, to be let go of outside of the cell.
     #[inline]
-    pub(super) fn forget(self, py: Python<'_>) {
-        for channel in [self.send, self.receive].into_iter().flatten() {
-            Channel::close(&channel.into_bound(py));
-        }
-        drop(self.scope.map(|scope| scope.into_bound(py)));
-        drop(
-            self.instrumentation
-                .map(|instrumentation| instrumentation.into_bound(py)),
-        );
-        self.method.forget(py);
+    pub(super) fn empty(&mut self) -> Held {
+        let held = Held {
+            instrumentation: self.instrumentation.take(),
+            scope: self.scope.take(),
+            method: std::mem::take(&mut self.method),
+            send: self.send.take(),
+            receive: self.receive.take(),
+            baggage: self.baggage.take(),
+        };
+        self.url = None;
+        self.metrics = None;
+        self.decorates = false;
+        self.times_send = false;
+        self.traffic = None;
+        self.websocket = None;
+        self.route = None;
+        self.status = None;
+        self.trailers = false;
+        self.is_disconnected = false;
+        self.ended_unix_ns = None;
+        held
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

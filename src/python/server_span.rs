@@ -79,16 +79,6 @@ impl ServerSpan {
         slf.get().exchange.with(slf.py(), then).unwrap_or_default()
     }
 
-    /// Hands it what it has to remember.
-    #[inline]
-    pub(super) fn begin_exchange(slf: &Bound<'_, Self>, exchange: Exchange) {
-        let old = slf
-            .get()
-            .exchange
-            .with(slf.py(), |slot| std::mem::replace(slot, exchange));
-        drop(old);
-    }
-
     /// The scope of the request, until it is over.
     pub(super) fn scope<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyDict>> {
         let py = slf.py();
@@ -221,9 +211,8 @@ impl ServerSpan {
             let written = response::finish(slf, error);
             Span::leave(slf.as_super())?;
             // The request is over: what it held must not be kept by whoever keeps the span.
-            let mut held = Self::with(slf, std::mem::take);
-            let baggage = held.baggage.take();
-            held.forget(py);
+            let held = Self::with(slf, Exchange::empty);
+            let baggage = held.forget(py);
             if let Some((context, previous)) = baggage {
                 let (context, previous) = (
                     context.into_bound(py),

@@ -10,7 +10,6 @@ use super::asgi::ServerInstrumentation;
 use super::channel::{Channel, Direction};
 use super::convert::ascii;
 use super::current::{self, Scope};
-use super::exchange::Exchange;
 use super::request::{Method, Request, RequestUrl, item, with_scheme};
 use super::server_span::ServerSpan;
 use super::span::{Body, Span};
@@ -57,15 +56,15 @@ pub(super) fn start<'py>(
         "websocket" => true,
         _ => return Ok(None),
     };
-    let current = current::span(py)?;
-    if let Some(current) = &current
-        && serves_already(current, scope)
+    // What the last request of the connection left behind, if the server starts this one in its context.
+    let is_left = current::is_set(py)?;
+    let left_baggage = is_left && current::baggage(py)?.is_some();
+    if is_left
+        && let Some(current) = current::span(py)?
+        && serves_already(&current, scope)
     {
         return Ok(None);
     }
-    // What the last request of the connection left behind, if the server starts this one in its context.
-    let left_baggage = current::baggage(py)?.is_some();
-    let is_left = current.is_some() || left_baggage;
     let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
     // Whatever may run code of the application's comes first: what is read after it is borrowed.
     let is_public = settings.public_endpoint
@@ -101,39 +100,48 @@ pub(super) fn start<'py>(
     let adds_headers = !settings.trace_response_headers.is_empty() && has_identity;
     let counts = Traffic::is_wanted(settings);
     let watches = is_recorded || begun.metrics.is_some();
-    let mut exchange = Exchange {
-        scope: Some(scope.clone().unbind()),
-        scope_len: scope.len(),
-        instrumentation: Some(middleware.clone().unbind()),
-        method: begun.method,
-        url: begun.url,
-        start: begun.start,
-        metrics: begun.metrics,
-        request_attributes: begun.request_attributes,
-        decorates: adds_headers || hooks.response.is_set() || !settings.response_headers.is_empty(),
-        times_send: is_recorded
-            && (settings.phases || (is_websocket && settings.websocket_messages)),
-        traffic: (watches && counts).then(Box::default),
-        websocket: is_websocket.then(Box::<Websocket>::default),
-        ..Exchange::default()
-    };
     let (mut receive, mut send) = (receive.clone(), send.clone());
+    let (mut send_channel, mut receive_channel) = (None, None);
     if watches || adds_headers {
         let channel = Channel::open(Direction::Send, &server, &send)?;
-        exchange.send = Some(channel.clone().unbind());
+        send_channel = Some(channel.clone().unbind());
         send = channel.into_any();
     }
     if is_recorded || (watches && (counts || is_websocket)) {
         let channel = Channel::open(Direction::Receive, &server, &receive)?;
-        exchange.receive = Some(channel.clone().unbind());
+        receive_channel = Some(channel.clone().unbind());
         receive = channel.into_any();
     }
     let way_back = Scope::enter(server.as_super())?;
     server.as_super().get().enter_fresh(py, way_back);
+    let mut outside_baggage = None;
     if left_baggage || !begun.baggage.is_empty() {
-        enter_baggage(py, begun.baggage, &mut exchange)?;
+        outside_baggage = Some(enter_baggage(py, begun.baggage)?);
     }
-    ServerSpan::begin_exchange(&server, exchange);
+    // In place: it is empty, and a quarter of a kilobyte would be copied twice.
+    ServerSpan::with(&server, |exchange| {
+        exchange.scope = Some(scope.clone().unbind());
+        exchange.scope_len = scope.len();
+        exchange.instrumentation = Some(middleware.clone().unbind());
+        exchange.start = begun.start;
+        exchange.send = send_channel;
+        exchange.receive = receive_channel;
+        exchange.baggage = outside_baggage;
+        if watches {
+            exchange.method = begun.method;
+            exchange.url = begun.url;
+            exchange.metrics = begun.metrics;
+            exchange.request_attributes = begun.request_attributes;
+            exchange.times_send =
+                is_recorded && (settings.phases || (is_websocket && settings.websocket_messages));
+            exchange.traffic = counts.then(Box::default);
+        }
+        if watches || adds_headers {
+            exchange.decorates =
+                adds_headers || hooks.response.is_set() || !settings.response_headers.is_empty();
+            exchange.websocket = is_websocket.then(Box::<Websocket>::default);
+        }
+    });
     if hooks.request.is_set() {
         hooks.request.call(py, (&server, scope))?;
     }
@@ -153,9 +161,9 @@ fn kind<'a>(scope: &'a Bound<'_, PyDict>) -> &'a str {
     }
 }
 
-/// Makes baggage current for the application.
+/// Makes baggage current for the application; what that takes to undo.
 #[cold]
-fn enter_baggage(py: Python<'_>, baggage: Baggage, exchange: &mut Exchange) -> PyResult<()> {
+fn enter_baggage(py: Python<'_>, baggage: Baggage) -> PyResult<(Py<PyAny>, Option<Py<PyAny>>)> {
     let context = Context {
         inner: context::Context {
             span: SpanContext::INVALID,
@@ -164,8 +172,7 @@ fn enter_baggage(py: Python<'_>, baggage: Baggage, exchange: &mut Exchange) -> P
     };
     let context = Bound::new(py, context)?.into_any();
     let previous = current::enter_baggage(&context)?.map(Bound::unbind);
-    exchange.baggage = Some((context.unbind(), previous));
-    Ok(())
+    Ok((context.unbind(), previous))
 }
 
 impl Begun {

@@ -88,17 +88,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ] {
         add_method(&class, method)?;
     }
-    add_method(
-        &py.get_type::<ServerInstrumentation>(),
-        define(
-            c"_start",
-            c"_start($self, scope, receive, send, /)\n--\n\nThe span of a request, and the `receive` and `send` for the application.",
-            ffi::PyMethodDefPointer {
-                PyCFunctionFast: start,
-            },
-            ffi::METH_FASTCALL,
-        ),
-    )?;
+    add_start(&py.get_type::<ServerInstrumentation>())?;
     add_method(
         &py.get_type::<ServerSpan>(),
         define(
@@ -119,6 +109,20 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         keywords,
     );
     add_method(&py.get_type::<TaskFactory>(), create_task)
+}
+
+/// Puts `_start` into `ServerInstrumentation` or a subclass. CPython calls a method straight only if the object is of the very
+/// class that the method was made for.
+pub(super) fn add_start(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let start = define(
+        c"_start",
+        c"_start($self, scope, receive, send, /)\n--\n\nThe span of a request, and the `receive` and `send` for the application.",
+        ffi::PyMethodDefPointer {
+            PyCFunctionFast: start,
+        },
+        ffi::METH_FASTCALL,
+    );
+    add_method(class, start)
 }
 
 /// Puts a method into a class.
