@@ -48,8 +48,12 @@ pub(super) struct Exchange {
     pub(super) trailers: bool,
     /// The client went away before the last message.
     pub(super) is_disconnected: bool,
+    /// The client was gone already when the response started.
+    pub(super) is_unheard: bool,
     /// When the last message was handed to the server.
     pub(super) ended_unix_ns: Option<u64>,
+    /// Status, name and metrics have been written.
+    pub(super) is_written: bool,
 }
 
 /// What a message means for the rest of the request.
@@ -72,6 +76,7 @@ impl Exchange {
             Message::Start { status, trailers } => {
                 self.status = status;
                 self.trailers = trailers;
+                self.is_unheard = self.is_disconnected;
                 noted.decorates = self.decorates;
             }
             Message::Body { .. } => {

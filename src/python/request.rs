@@ -404,7 +404,12 @@ fn with_address(pair: Option<Borrowed<'_, '_, PyAny>>, then: impl FnOnce(&str, O
     if let Some(pair) = pair
         && let [address, port, ..] = members(&pair)
     {
-        with_str(Some(*address), |address| then(address, int(port)));
+        with_str(Some(*address), |address| {
+            // An unnamed unix socket.
+            if !address.is_empty() {
+                then(address, int(port));
+            }
+        });
     }
 }
 
