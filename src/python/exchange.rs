@@ -131,8 +131,11 @@ impl Exchange {
     #[cold]
     fn count_sent(&mut self, message: &Bound<'_, PyAny>) {
         let now = self.start.later_unix_ns();
+        // What servers keep back (RFC 9110, section 6.4.1).
+        let is_kept_back =
+            matches!(self.status, Some(204 | 304)) || self.method.is_head(message.py());
         if let (Some(traffic), Ok(message)) = (&mut self.traffic, message.cast::<PyDict>()) {
-            traffic.count_response(message, now);
+            traffic.count_response(message, is_kept_back, now);
         }
     }
 

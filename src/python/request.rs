@@ -480,6 +480,12 @@ impl Method {
         }
     }
 
+    /// Whether the response has no body, whatever the application sends.
+    pub(super) fn is_head(&self, py: Python<'_>) -> bool {
+        let sent = self.sent.as_ref().map(|sent| sent.bind(py).as_any());
+        with_str(sent.map(Bound::as_borrowed), |sent| sent == "HEAD") == Some(true)
+    }
+
     /// Calls `then` with what stands in the span's name.
     #[inline]
     pub(super) fn with_name<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {

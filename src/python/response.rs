@@ -444,11 +444,14 @@ fn measure(
     let Some(scope) = &exchange.scope else { return };
     let scope = scope.bind(py);
     let traffic = exchange.traffic.as_deref().unwrap_or(&Traffic::NONE);
-    let wanted = |size, bytes| settings.opt_in.has(size).then_some(bytes);
+    let wanted = |size| settings.opt_in.has(size);
     let measured = Measured {
         duration_ns: exemplar.unix_ns.saturating_sub(exchange.start.unix_ns()),
-        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC, traffic.request_bytes),
-        response_body_bytes: wanted(OptIn::RESPONSE_BODY_SIZE_METRIC, traffic.response_bytes),
+        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC)
+            .then_some(traffic.request_bytes),
+        response_body_bytes: traffic
+            .response_bytes()
+            .filter(|_| wanted(OptIn::RESPONSE_BODY_SIZE_METRIC)),
         exemplar: Some(exemplar),
     };
     let url = exchange.url.as_deref();
