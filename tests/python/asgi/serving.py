@@ -23,10 +23,10 @@ __all__ = (
     "Scope",
     "Send",
     "body",
+    "python_path_with_tests",
     "run",
     "server_span",
     "start",
-    "tests_on_path",
 )
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -67,6 +67,6 @@ def server_span(
     return server
 
 
-def tests_on_path() -> str:
+def python_path_with_tests() -> str:
     """`PYTHONPATH` for scripts that drive applications by hand."""
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))

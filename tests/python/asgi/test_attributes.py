@@ -23,7 +23,7 @@ class SoldOutError(Exception):
     [
         # http.request.method
         *[(http_scope(method=method), {"http.request.method": method, "http.request.method_original": ABSENT})
-          for method in "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY".split()],
+          for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"]],
         *[(http_scope(method=method), {"http.request.method": "_OTHER", "http.request.method_original": method})
           for method in ("get", "Post", "PROPFIND", "", "käse", "GET ")],
         (http_scope(method=b"GET"), {"http.request.method": "_OTHER", "http.request.method_original": ABSENT}),
@@ -153,7 +153,7 @@ class TestOptIn:
 
 class TestKnownMethods:
     def test_the_argument_replaces_the_list(self, spans: InMemoryExporter) -> None:
-        options = {"known_methods": ["PURGE", "get"]}
+        options: dict[str, Any] = {"known_methods": ["PURGE", "get"]}
         for method, reported, name in [
             ("PURGE", "PURGE", "PURGE"),
             ("get", "get", "get"),
@@ -216,7 +216,7 @@ class TestStatusAndErrorType:
 
     @pytest.mark.parametrize("status", ["200", None, 2.0, 1 << 80], ids=repr)
     def test_what_is_no_status_is_left_out(self, spans: InMemoryExporter, status: object) -> None:
-        sent = server_span(spans, answering(start() | {"status": status}, body()))
+        sent = server_span(spans, answering({**start(), "status": status}, body()))
         assert "http.response.status_code" not in sent.attributes
         assert sent.status == "unset"
 

@@ -3,15 +3,12 @@
 from typing import Any
 
 import pytest
-from declared import TESTS_OWN
 from handmade_server import answering, http_scope, with_headers
 
 from asgi.serving import body, run, server_span, start
 from rvh_trace import RvhTraceMiddleware
 from rvh_trace.errors import ConfigurationError
 from rvh_trace.testing import FinishedSpan, InMemoryExporter
-
-assert TESTS_OWN  # the fixture that checks names knows `http.request.header.*`
 
 HEADERS = [
     (b"host", b"shop.example"),

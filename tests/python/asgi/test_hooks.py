@@ -144,7 +144,7 @@ def test_one_that_raises_is_called_no_more_and_said_once(
         calls.append(arguments)
         raise RuntimeError("broken by mistake")
 
-    three_requests(spans, **{hook: broken})
+    three_requests(spans, **dict[str, Any]({hook: broken}))
     assert len(calls) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("rvh_trace: error: ")
@@ -169,7 +169,7 @@ def test_an_interrupt_in_one_is_not_swallowed(spans: InMemoryExporter, hook: str
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(**{hook: interrupted})
+        run(**dict[str, Any]({hook: interrupted}))
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -182,7 +182,7 @@ def test_a_wrong_argument_is_named(hook: str, wrong: Any) -> None:
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_request_that_is_not_sampled_is_served(hook: str) -> None:
     with InMemoryExporter(sampler="always_off") as spans:
-        assert run(**{hook: lambda *arguments: None}) == [START, LAST_BODY]
+        assert run(**dict[str, Any]({hook: lambda *arguments: None})) == [START, LAST_BODY]
         assert list(spans) == []
 
 

@@ -124,7 +124,7 @@ def test_variable(spans: InMemoryExporter, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("headers", [7, b"raw", [7], None], ids=repr)
 def test_headers_that_are_none_are_the_servers_to_complain_of(spans: InMemoryExporter, headers: Any) -> None:
-    message = start() | {"headers": headers}
+    message = {**start(), "headers": headers}
     run(answering(message, body()), trace_response_headers="traceresponse")
     assert message["headers"] == headers
     assert spans[0].attributes["http.response.status_code"] == 200

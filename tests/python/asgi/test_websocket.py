@@ -1,101 +1,25 @@
 """Websockets: one span for the connection, its handshake visible at once, a span a message by choice."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
-from handmade_server import http_scope
-from litestar import Litestar
-from litestar import WebSocket as LitestarWebSocket
-from litestar.handlers import websocket as litestar_websocket
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.websockets import WebSocket as StarletteWebSocket
 
-from asgi.serving import SAMPLED, SPAN_ID, TIMEOUT_S, TRACE_ID, UNSAMPLED, App, Message, Receive, Scope, Send
+from asgi.connecting import (
+    ACCEPT,
+    CLOSE,
+    connect,
+    connection,
+    echo,
+    gone,
+    of_socket,
+    sending,
+    sent_text,
+    text,
+    websocket_scope,
+)
+from asgi.serving import SAMPLED, SPAN_ID, TIMEOUT_S, TRACE_ID, UNSAMPLED, Message, Receive, Scope, Send
 from rvh_trace import RvhTraceMiddleware, current_span, span
-from rvh_trace.testing import FinishedSpan, InMemoryExporter
-
-CONNECT = {"type": "websocket.connect"}
-ACCEPT = {"type": "websocket.accept"}
-CLOSE = {"type": "websocket.close"}
-WS = "rvh_trace.websocket."
-
-
-def websocket_scope(path: str = "/ws/kitchen", **overrides: Any) -> Scope:
-    scope = http_scope(path, scheme="ws", type="websocket", subprotocols=[], **overrides)
-    del scope["method"]
-    return scope
-
-
-def text(content: str) -> Message:
-    return {"type": "websocket.receive", "text": content}
-
-
-def sent_text(content: str) -> Message:
-    return {"type": "websocket.send", "text": content}
-
-
-def gone(code: int = 1001, **more: Any) -> Message:
-    return {"type": "websocket.disconnect", "code": code} | more
-
-
-def connect(
-    app: App, received: Iterable[Message] = (), scope: Scope | None = None, **options: Any
-) -> list[Message]:
-    """What an application sends to a client that connects and sends these messages."""
-    sent: list[Message] = []
-
-    async def main() -> None:
-        messages = iter([CONNECT, *received])
-
-        async def receive() -> Message:
-            await asyncio.sleep(0)
-            for message in messages:
-                return message
-            return await asyncio.Event().wait()  # type: ignore[return-value]
-
-        async def send(message: Message) -> None:
-            await asyncio.sleep(0)
-            sent.append(message)
-
-        async with asyncio.timeout(TIMEOUT_S):
-            await RvhTraceMiddleware(app, **options)(scope or websocket_scope(), receive, send)
-
-    asyncio.run(main())
-    return sent
-
-
-def sending(*messages: Message) -> App:
-    """Accepts nothing by itself: takes the connect, sends these, and returns."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        for message in messages:
-            await send(message)
-
-    return app
-
-
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accepts, and sends back what it gets until the client leaves."""
-    await receive()
-    await send(ACCEPT)
-    while (message := await receive())["type"] == "websocket.receive":
-        await send(message | {"type": "websocket.send"})
-
-
-def connection(spans: InMemoryExporter) -> FinishedSpan:
-    (server,) = (one for one in spans if one.kind == "server")
-    return server
-
-
-def of_socket(sent: FinishedSpan) -> dict[str, object]:
-    """Our own attributes, without their prefix."""
-    return {name.removeprefix(WS): value for name, value in sent.attributes.items() if name.startswith(WS)}
+from rvh_trace.testing import InMemoryExporter
 
 
 class TestHandshake:
@@ -191,7 +115,9 @@ class TestCounts:
     def test_a_connection_without_messages_has_zeroes(self, spans: InMemoryExporter) -> None:
         connect(echo, [gone()])
         counts = of_socket(connection(spans))
-        assert [counts[name] for name in ("messages.sent", "messages.received", "bytes.sent", "bytes.received")] == [0] * 4
+        assert [counts[name] for name in ("messages.sent", "messages.received", "bytes.sent", "bytes.received")] == [
+            0
+        ] * 4
 
     def test_messages_are_no_spans_unless_asked_for(self, spans: InMemoryExporter) -> None:
         connect(echo, [text("a"), gone()])
@@ -233,9 +159,7 @@ class TestClose:
         assert (of["close_code"], of.get("close_reason")) == (code, reason)
 
     @pytest.mark.parametrize("by_client", [True, False])
-    def test_the_span_ends_there_and_the_first_to_close_counts(
-        self, spans: InMemoryExporter, by_client: bool
-    ) -> None:
+    def test_the_span_ends_there_and_the_first_to_close_counts(self, spans: InMemoryExporter, by_client: bool) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await send(ACCEPT)
@@ -263,14 +187,16 @@ class TestMessageSpans:
         connect(echo, messages, websocket_messages=True)
         server = connection(spans)
         children = [one for one in spans if one.name in ("websocket.send", "websocket.receive")]
-        assert [(one.name, one.attributes[f"{WS}message.type"], one.attributes[f"{WS}message.size"]) for one in children] == [
+        assert [(one.name, of_socket(one)["message.type"], of_socket(one)["message.size"]) for one in children] == [
             ("websocket.receive", "text", 5),
             ("websocket.send", "text", 5),
             ("websocket.receive", "binary", 3),
             ("websocket.send", "binary", 3),
         ]  # fmt: skip
         assert all(one.is_child_of(server) for one in children)
-        assert all(server.start_unix_ns <= one.start_unix_ns <= one.end_unix_ns <= server.end_unix_ns for one in children)
+        assert all(
+            server.start_unix_ns <= one.start_unix_ns <= one.end_unix_ns <= server.end_unix_ns for one in children
+        )
         assert of_socket(server)["messages.sent"] == 2
 
     def test_variable(self, spans: InMemoryExporter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,115 +277,3 @@ def test_one_that_is_not_sampled_makes_no_span_and_is_passed_on() -> None:
             "websocket.send",
         ]
         assert list(spans) == []
-
-
-def starlette_app(endpoint: Any) -> Any:
-    return Starlette(
-        routes=[
-            WebSocketRoute("/ws/{room}", endpoint),
-            Mount("/api", routes=[WebSocketRoute("/ws/{room}", endpoint)]),
-            Route("/plain", lambda request: None),
-        ]
-    )
-
-
-def fastapi_app(endpoint: Any) -> Any:
-    app = FastAPI()
-    router = APIRouter(prefix="/api")
-    app.websocket("/ws/{room}")(endpoint)
-    router.websocket("/ws/{room}")(endpoint)
-    app.include_router(router)
-    return app
-
-
-class TestFrameworks:
-    @staticmethod
-    async def chat(websocket: WebSocket) -> None:
-        await websocket.accept()
-        try:
-            while True:
-                await websocket.send_text(await websocket.receive_text())
-        except WebSocketDisconnect:
-            pass
-
-    @pytest.mark.parametrize("framework", [starlette_app, fastapi_app], ids=["starlette", "fastapi"])
-    @pytest.mark.parametrize("prefix", ["", "/api"])
-    @pytest.mark.parametrize("inside", [True, False])
-    def test_the_route_is_in_the_name(
-        self, spans: InMemoryExporter, framework: Any, prefix: str, inside: bool
-    ) -> None:
-        app = framework(self.chat)
-        if inside:
-            app.add_middleware(RvhTraceMiddleware)
-        outer: dict[str, Any] = {"excluded_urls": "."} if inside else {}
-        connect(app, [text("hi"), gone()], websocket_scope(f"{prefix}/ws/kitchen"), **outer)
-        sent = connection(spans)
-        assert (sent.name, sent.attributes["http.route"]) == (f"GET {prefix}/ws/{{room}}", f"{prefix}/ws/{{room}}")
-        assert sent.attributes["http.response.status_code"] == 101
-        assert of_socket(sent)["messages.received"] == 1
-
-    @pytest.mark.parametrize("framework", [starlette_app, fastapi_app], ids=["starlette", "fastapi"])
-    def test_a_disconnect_that_nobody_catches_is_no_error(self, spans: InMemoryExporter, framework: Any) -> None:
-        """Most handlers are written as an endless loop."""
-
-        async def chat(websocket: WebSocket) -> None:
-            await websocket.accept()
-            while True:
-                await websocket.receive_text()
-
-        with pytest.raises(WebSocketDisconnect):
-            connect(framework(chat), [text("hi"), gone(1001)])
-        sent = connection(spans)
-        assert (sent.status, sent.events, of_socket(sent)["close_code"]) == ("unset", (), 1001)
-
-    def test_a_client_that_is_gone_when_something_is_sent_is_no_error(self, spans: InMemoryExporter) -> None:
-        async def main() -> None:
-            async def chat(websocket: StarletteWebSocket) -> None:
-                await websocket.accept()
-                await websocket.send_text("hello?")
-
-            received = iter([CONNECT])
-
-            async def receive() -> Message:
-                return next(received)
-
-            async def send(message: Message) -> None:
-                if message["type"] == "websocket.send":
-                    raise OSError("the client has gone")
-
-            async with asyncio.timeout(TIMEOUT_S):
-                await RvhTraceMiddleware(starlette_app(chat))(websocket_scope(), receive, send)
-
-        with pytest.raises(WebSocketDisconnect):
-            asyncio.run(main())
-        sent = connection(spans)
-        assert (sent.status, sent.attributes["rvh_trace.outcome"], sent.events) == ("unset", "disconnected", ())
-
-    @pytest.mark.parametrize("framework", [starlette_app, fastapi_app], ids=["starlette", "fastapi"])
-    def test_no_route_is_refused_without_one(self, spans: InMemoryExporter, framework: Any) -> None:
-        connect(framework(self.chat), scope=websocket_scope("/nowhere"))
-        sent = connection(spans)
-        assert (sent.name, sent.attributes["http.response.status_code"]) == ("GET", 403)
-        assert "http.route" not in sent.attributes
-
-    def test_a_denial_response_is_the_status(self, spans: InMemoryExporter) -> None:
-        async def chat(websocket: StarletteWebSocket) -> None:
-            raise HTTPException(401)
-
-        scope = websocket_scope(extensions={"websocket.http.response": {}})
-        connect(starlette_app(chat), scope=scope)
-        sent = connection(spans)
-        assert (sent.name, sent.attributes["http.response.status_code"]) == ("GET /ws/{room}", 401)
-
-    def test_litestar(self, spans: InMemoryExporter) -> None:
-        @litestar_websocket("/ws/{room:str}")
-        async def chat(socket: LitestarWebSocket) -> None:
-            await socket.accept()
-            await socket.send_text(await socket.receive_text())
-            await socket.close(4001, "spilled")
-
-        connect(Litestar([chat]), [text("hi")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        sent = connection(spans)
-        assert (sent.name, sent.attributes["http.response.status_code"]) == ("GET /ws/{room}", 101)
-        of = of_socket(sent)
-        assert (of["close_code"], of["close_reason"], of["messages.sent"]) == (4001, "spilled", 1)
