@@ -48,7 +48,8 @@ class RvhTraceMiddleware(ServerInstrumentation):
         trusted_proxies: Addresses or networks (`10.0.0.0/8`), `unix`, or `*`, whose `Forwarded` and `X-Forwarded-*` are
             believed; none by default. `RVH_TRACE_TRUSTED_PROXIES`.
         public_endpoint: True, or a function of the scope: anybody may call, so the caller's context becomes a link of a
-            new trace and its baggage is dropped. `RVH_TRACE_PUBLIC_ENDPOINT`.
+            new trace and its baggage is dropped. A function that raises is called no more: every request then counts as
+            public. `RVH_TRACE_PUBLIC_ENDPOINT`.
         trace_response_headers: `server-timing`, `traceresponse`, or both: headers that tell the client the trace, with
             `Access-Control-Expose-Headers`. `RVH_TRACE_RESPONSE_HEADERS`.
         error_outcomes: What makes the span an error, of `4xx`, `5xx`, `exception`, `disconnected` and `cancelled`;

@@ -52,8 +52,12 @@ pub(super) struct Exchange {
     pub(super) trailers: bool,
     /// The client went away before the last message.
     pub(super) is_disconnected: bool,
+    /// The client was gone already when the response started.
+    pub(super) is_unheard: bool,
     /// When the last message was handed to the server.
     pub(super) ended_unix_ns: Option<u64>,
+    /// Status, name and metrics have been written.
+    pub(super) is_written: bool,
 }
 
 /// What an exchange held of Python.
@@ -105,6 +109,7 @@ impl Exchange {
             Message::Start { status, trailers } => {
                 self.status = status;
                 self.trailers = trailers;
+                self.is_unheard = self.is_disconnected;
                 noted.decorates = self.decorates;
             }
             Message::Body { .. } => {
@@ -159,8 +164,11 @@ impl Exchange {
     #[cold]
     fn count_sent(&mut self, message: &Bound<'_, PyAny>) {
         let now = self.start.later_unix_ns();
+        // What servers keep back (RFC 9110, section 6.4.1).
+        let is_kept_back =
+            matches!(self.status, Some(204 | 304)) || self.method.is_head(message.py());
         if let (Some(traffic), Ok(message)) = (&mut self.traffic, message.cast::<PyDict>()) {
-            traffic.count_response(message, now);
+            traffic.count_response(message, is_kept_back, now);
         }
     }
 

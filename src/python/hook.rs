@@ -61,6 +61,11 @@ impl Hook {
         self.function.is_some() && !self.failed.load(Ordering::Relaxed)
     }
 
+    /// Whether it was called and is not called any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Calls it; `None` if it is not set or raises.
     ///
     /// # Errors

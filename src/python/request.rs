@@ -414,7 +414,12 @@ fn with_address(pair: Option<Borrowed<'_, '_, PyAny>>, then: impl FnOnce(&str, O
     if let Some(pair) = pair
         && let [address, port, ..] = members(&pair)
     {
-        with_str(Some(*address), |address| then(address, self::port(port)));
+        with_str(Some(*address), |address| {
+            // An unnamed unix socket.
+            if !address.is_empty() {
+                then(address, self::port(port));
+            }
+        });
     }
 }
 
@@ -494,6 +499,12 @@ impl Method {
             Known::Yes => self.with_sent(py, then),
             Known::Get => then("GET"),
         }
+    }
+
+    /// Whether the response has no body, whatever the application sends.
+    pub(super) fn is_head(&self, py: Python<'_>) -> bool {
+        let sent = self.sent.as_ref().map(|sent| sent.bind(py).as_any());
+        with_str(sent.map(Bound::as_borrowed), |sent| sent == "HEAD") == Some(true)
     }
 
     /// Calls `then` with what stands in the span's name.

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use super::convert::ascii;
 use super::errors::guard;
 use super::exception::{Ending, OUTCOME, type_name};
 use super::exchange::Exchange;
@@ -64,13 +65,19 @@ fn add_headers<'py>(
     let py = start.py();
     let wanted = settings.trace_response_headers;
     let context = span.get().clone_context(py);
-    if wanted.is_empty() || !context.is_valid() {
+    if wanted.is_empty() || !context.is_valid() || !is_http_response(start) {
         return Ok(None);
     }
     let headers = PyList::empty(py);
     let before = start.get_item(pyo3::intern!(py, "headers"))?;
     if let Some(before) = before.filter(|headers| !headers.is_none()) {
-        for header in before.try_iter()? {
+        let before = match before.try_iter() {
+            Ok(before) => before,
+            // No headers at all: for the server to complain of.
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for header in before {
             headers.append(header?)?;
         }
     }
@@ -95,6 +102,15 @@ fn add_headers<'py>(
     Ok(Some(decorated))
 }
 
+/// Whether the message starts an HTTP response. No script can read what the handshake of a websocket brings, and servers of
+/// ASGI 2.0 take no headers there.
+fn is_http_response(start: &Bound<'_, PyDict>) -> bool {
+    item(start, pyo3::intern!(start.py(), "type"))
+        .as_deref()
+        .and_then(ascii)
+        == Some("http.response.start")
+}
+
 /// How a request ended.
 enum Ended<'a> {
     /// With a whole response.
@@ -110,8 +126,22 @@ enum Ended<'a> {
     },
 }
 
-/// What Starlette raises where the client has gone while a response or a request body is on its way.
-const CLIENT_DISCONNECT: &str = "starlette.requests.ClientDisconnect";
+/// What is raised where the client has gone while a message is on its way: by Starlette for HTTP and for websockets, and by
+/// uvicorn.
+const CLIENT_GONE: [&str; 3] = [
+    "starlette.requests.ClientDisconnect",
+    "starlette.websockets.WebSocketDisconnect",
+    "uvicorn.protocols.utils.ClientDisconnected",
+];
+
+/// Whether the exception says no more than that the client has gone. Once that is known, so does an `OSError`, which is what
+/// servers raise then (ASGI specification, "Disconnected Client - send exception").
+fn says_disconnected(error: Option<&Bound<'_, PyBaseException>>, is_disconnected: bool) -> bool {
+    error.is_some_and(|error| {
+        (is_disconnected && error.is_instance_of::<PyOSError>())
+            || CLIENT_GONE.contains(&type_name(error).as_str())
+    })
+}
 
 /// The last message is with the server: the request is over. A 5xx waits for the exception that may have made it.
 pub(super) fn end(slf: &Bound<'_, ServerSpan>) -> PyResult<()> {
@@ -123,14 +153,23 @@ pub(super) fn end(slf: &Bound<'_, ServerSpan>) -> PyResult<()> {
             exchange.ended_unix_ns = ended_before;
             return None;
         }
-        Some((now, exchange.status.is_some_and(|status| status >= 500)))
+        let waits = exchange.status.is_some_and(|status| status >= 500);
+        // Whether an error that nobody heard of is one is for the exception to say.
+        exchange.is_written = !(waits && exchange.is_unheard);
+        Some((now, waits, exchange.is_disconnected, exchange.is_written))
     });
-    let Some((now, waits)) = ended else {
+    let Some((now, waits, is_disconnected, is_written)) = ended else {
         return Ok(());
     };
     let span = slf.as_super().get();
     span.pass();
-    let written = write(slf, now, &Ended::Response);
+    let written = if !is_written {
+        Ok(())
+    } else if is_disconnected {
+        write(slf, now, &Ended::Outcome(Outcome::Disconnected))
+    } else {
+        write(slf, now, &Ended::Response)
+    };
     if !waits {
         span.with_recording(py, |span| span.end_at(now));
         span.end_now(py);
@@ -144,12 +183,15 @@ pub(super) fn finish(
     slf: &Bound<'_, ServerSpan>,
     error: Option<&Bound<'_, PyBaseException>>,
 ) -> PyResult<()> {
-    let (ended_unix_ns, measures) = ServerSpan::with(slf, |exchange| {
-        (exchange.ended_unix_ns, exchange.metrics.is_some())
+    let (ended_unix_ns, measures, is_written) = ServerSpan::with(slf, |exchange| {
+        let measures = exchange.metrics.is_some();
+        (exchange.ended_unix_ns, measures, exchange.is_written)
     });
     let is_live = slf.as_super().get().is_live();
     match ended_unix_ns {
-        Some(ended_unix_ns) if is_live => finish_error_response(slf, ended_unix_ns, error),
+        Some(ended_unix_ns) if is_live || (measures && !is_written) => {
+            finish_error_response(slf, ended_unix_ns, is_written, error)
+        }
         None if is_live || measures => finish_unanswered(slf, error),
         _ => Ok(()),
     }
@@ -161,11 +203,22 @@ pub(super) fn finish(
 fn finish_error_response(
     slf: &Bound<'_, ServerSpan>,
     ended_unix_ns: u64,
+    is_written: bool,
     error: Option<&Bound<'_, PyBaseException>>,
 ) -> PyResult<()> {
     let py = slf.py();
-    let ending = Ending::of(error);
+    let is_unheard = !is_written && says_disconnected(error, true);
+    let written = match (is_written, is_unheard) {
+        (true, _) => Ok(()),
+        (false, true) => write(slf, ended_unix_ns, &Ended::Outcome(Outcome::Disconnected)),
+        (false, false) => write(slf, ended_unix_ns, &Ended::Response),
+    };
     let span = slf.as_super().get();
+    let ending = if span.is_live() && !is_unheard {
+        Ending::of(error)
+    } else {
+        Ok(Ending::Returned)
+    };
     span.with_recording(py, |span| {
         if let Ok(Ending::Failed(exceptions)) = &ending {
             exception::record(span, exceptions, span.start_time().later_unix_ns());
@@ -178,7 +231,7 @@ fn finish_error_response(
         span.end_at(ended_unix_ns);
     });
     span.end_now(py);
-    ending.map(drop)
+    written.and(ending.map(drop))
 }
 
 /// Ends a request whose response was not complete.
@@ -202,12 +255,13 @@ fn finish_unanswered(
         Ok(Ending::without_details(error))
     };
     let type_name = error.map(type_name).unwrap_or_default();
+    let says_disconnected = says_disconnected(error, is_disconnected);
     let failed = match &ending {
-        Ok(Ending::Failed(exceptions)) if type_name != CLIENT_DISCONNECT => Some(exceptions),
+        Ok(Ending::Failed(exceptions)) if !says_disconnected => Some(exceptions),
         _ => None,
     };
     let ended = match &ending {
-        Ok(Ending::Failed(_)) | Err(_) if type_name == CLIENT_DISCONNECT => {
+        Ok(Ending::Failed(_)) | Err(_) if says_disconnected => {
             Ended::Outcome(Outcome::Disconnected)
         }
         Ok(Ending::Failed(exceptions)) => Ended::Exception {
@@ -222,6 +276,8 @@ fn finish_unanswered(
         },
         Ok(_) if is_disconnected => Ended::Outcome(Outcome::Disconnected),
         Ok(Ending::Cancelled) => Ended::Outcome(Outcome::Cancelled),
+        // The application was closed where it stood, or told the process to exit.
+        Ok(Ending::Returned) if error.is_some() => Ended::Outcome(Outcome::Cancelled),
         Ok(Ending::Returned) => Ended::Unanswered,
     };
     let written = write(slf, now, &ended);
@@ -339,7 +395,10 @@ fn error_of<'a>(
     settings: &HttpServerSettings,
 ) -> Option<Cow<'a, str>> {
     let errors = settings.error_outcomes;
-    let status = exchange.status.filter(|status| errors.has_status(*status));
+    let is_unheard = exchange.is_unheard && matches!(ended, Ended::Outcome(_));
+    let status = exchange
+        .status
+        .filter(|status| errors.has_status(*status) && !is_unheard);
     match ended {
         _ if status.is_some() => status.map(|status| Cow::Owned(status.to_string())),
         Ended::Response | Ended::Unanswered => None,
@@ -393,11 +452,14 @@ fn measure(
     let Some(scope) = &exchange.scope else { return };
     let scope = scope.bind(py);
     let traffic = exchange.traffic.as_deref().unwrap_or(&Traffic::NONE);
-    let wanted = |size, bytes| settings.opt_in.has(size).then_some(bytes);
+    let wanted = |size| settings.opt_in.has(size);
     let measured = Measured {
         duration_ns: exemplar.unix_ns.saturating_sub(exchange.start.unix_ns()),
-        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC, traffic.request_bytes),
-        response_body_bytes: wanted(OptIn::RESPONSE_BODY_SIZE_METRIC, traffic.response_bytes),
+        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC)
+            .then_some(traffic.request_bytes),
+        response_body_bytes: traffic
+            .response_bytes()
+            .filter(|_| wanted(OptIn::RESPONSE_BODY_SIZE_METRIC)),
         exemplar: Some(exemplar),
     };
     let url = exchange.url.as_deref();

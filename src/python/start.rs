@@ -70,7 +70,8 @@ pub(super) fn start<'py>(
     let is_public = settings.public_endpoint
         || match hooks.public_endpoint.call(py, (scope,))? {
             Some(public) => public.is_truthy()?,
-            None => false,
+            // The application does not trust everybody; if it cannot say whom, then nobody.
+            None => hooks.public_endpoint.has_failed(),
         };
     let tracer = lifecycle::tracer();
     let unused = ServerSpan::unused(py);

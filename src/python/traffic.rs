@@ -4,7 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::request::item;
+use super::convert::ascii;
+use super::request::{int, item};
 use crate::http_server::{HttpServerSettings, OptIn};
 use crate::span::Span as Recording;
 
@@ -12,7 +13,9 @@ use crate::span::Span as Recording;
 #[derive(Default)]
 pub(super) struct Traffic {
     pub(super) request_bytes: u64,
-    pub(super) response_bytes: u64,
+    response_bytes: u64,
+    /// A part of the response whose size only the server knows has passed.
+    is_unmeasured: bool,
     request_chunks: u32,
     response_chunks: u32,
     send_ns: u64,
@@ -25,6 +28,7 @@ impl Traffic {
     pub(super) const NONE: Self = Self {
         request_bytes: 0,
         response_bytes: 0,
+        is_unmeasured: false,
         request_chunks: 0,
         response_chunks: 0,
         send_ns: 0,
@@ -50,11 +54,26 @@ impl Traffic {
         self.receive_ns += waited_ns;
     }
 
-    /// A part of the response body is on its way.
-    pub(super) fn count_response(&mut self, message: &Bound<'_, PyDict>, now_unix_ns: u64) {
-        self.response_bytes += body_len(message);
+    /// A part of the response body is on its way; `is_kept_back`: the server does not send it on.
+    pub(super) fn count_response(
+        &mut self,
+        message: &Bound<'_, PyDict>,
+        is_kept_back: bool,
+        now_unix_ns: u64,
+    ) {
+        if !is_kept_back {
+            match part_len(message) {
+                Some(len) => self.response_bytes += len,
+                None => self.is_unmeasured = true,
+            }
+        }
         self.response_chunks += 1;
         self.first_byte_unix_ns.get_or_insert(now_unix_ns);
+    }
+
+    /// The size of the response body, if it is known.
+    pub(super) fn response_bytes(&self) -> Option<u64> {
+        (!self.is_unmeasured).then_some(self.response_bytes)
     }
 
     /// `await send(...)` took this long.
@@ -77,8 +96,10 @@ impl Traffic {
         if settings.opt_in.has(OptIn::REQUEST_BODY_SIZE) {
             span.set_attribute("http.request.body.size", &size(self.request_bytes).into());
         }
-        if settings.opt_in.has(OptIn::RESPONSE_BODY_SIZE) {
-            span.set_attribute("http.response.body.size", &size(self.response_bytes).into());
+        if settings.opt_in.has(OptIn::RESPONSE_BODY_SIZE)
+            && let Some(bytes) = self.response_bytes()
+        {
+            span.set_attribute("http.response.body.size", &size(bytes).into());
         }
         if !settings.phases {
             return;
@@ -105,8 +126,22 @@ impl Traffic {
     }
 }
 
+/// The length of a part of a response; `None` for a file that the server reads.
+fn part_len(message: &Bound<'_, PyDict>) -> Option<u64> {
+    let py = message.py();
+    let kind = item(message, pyo3::intern!(py, "type"));
+    match kind.as_deref().and_then(ascii) {
+        Some("http.response.pathsend") => None,
+        Some("http.response.zerocopysend") => {
+            let count = item(message, pyo3::intern!(py, "count"));
+            count.and_then(|count| int(&count)?.try_into().ok())
+        }
+        _ => Some(body_len(message)),
+    }
+}
+
 /// The length of a message's body, of whatever type servers take.
-pub(super) fn body_len(message: &Bound<'_, PyDict>) -> u64 {
+fn body_len(message: &Bound<'_, PyDict>) -> u64 {
     item(message, pyo3::intern!(message.py(), "body")).map_or(0, |body| len(&body))
 }
 

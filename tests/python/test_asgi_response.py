@@ -180,7 +180,7 @@ class TestEnd:
         assert recording == [True] * len(messages) + [False]
         assert len(spans) == 1
 
-    def test_background_work_is_not_in_it_and_still_in_the_trace(self, spans: InMemoryExporter) -> None:
+    def test_background_work_is_not_in_it_and_links_it(self, spans: InMemoryExporter) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await answering()(scope, receive, send)
             assert [one.name for one in spans] == ["GET"]
@@ -188,8 +188,10 @@ class TestEnd:
                 await asyncio.sleep(0)
 
         asyncio.run(serve(RvhTraceMiddleware(app)))
-        assert spans.one("background").is_child_of(spans.one("GET"))
-        assert spans.one("GET").end_unix_ns <= spans.one("background").start_unix_ns
+        server, background = spans.one("GET"), spans.one("background")
+        assert background.parent_span_id is None
+        assert [(link.trace_id, link.span_id) for link in background.links] == [(server.trace_id, server.span_id)]
+        assert server.end_unix_ns <= background.start_unix_ns
 
     def test_a_5xx_with_background_work_ends_at_its_last_message_too(self, spans: InMemoryExporter) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,1 @@
+"""What `RvhTraceMiddleware` makes of requests, one theme a file; driven by hand, and by frameworks too."""
