@@ -15,7 +15,7 @@ PROFILE ?= release
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
-.PHONY: help demo test test-rust test-python test-all lint format docs-tables bench bench-rust build clean soak
+.PHONY: help demo test test-rust test-python test-all lint format docs-tables bench bench-server bench-rust build clean soak
 
 help: ## What one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ format: $(VENV)/.group-lint ## Formats Rust and Python
 
 bench: $(BUILT) $(VENV)/.group-bench ## Every cost beside its baseline and the peers, in one table; ARGS="--quick" for a short run
 	$(BIN)/python -m benches.python $(ARGS)
+
+bench-server: $(BUILT) $(VENV)/.group-bench ## What a uvicorn server keeps of its requests a second; needs wrk; ARGS="--quick" for a short run
+	$(BIN)/python -m benches.server $(ARGS)
 
 bench-rust: ## criterion: write a span, parse and format traceparent, push to the batch
 	cargo bench --no-default-features
