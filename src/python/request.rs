@@ -404,8 +404,16 @@ fn with_address(pair: Option<Borrowed<'_, '_, PyAny>>, then: impl FnOnce(&str, O
     if let Some(pair) = pair
         && let [address, port, ..] = members(&pair)
     {
-        with_str(Some(*address), |address| then(address, int(port)));
+        with_str(Some(*address), |address| then(address, port_number(port)));
     }
+}
+
+/// A port; granian gives it as text.
+fn port_number(port: &Bound<'_, PyAny>) -> Option<i64> {
+    int(port).or_else(|| {
+        let digits = ascii(port)?;
+        digits.parse::<u16>().ok().map(Into::into)
+    })
 }
 
 /// The value of an `int` that fits.

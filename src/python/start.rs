@@ -13,14 +13,14 @@ use super::current::{self, Scope};
 use super::exchange::Exchange;
 use super::request::{Method, Request, RequestUrl, item, with_scheme};
 use super::server_span::ServerSpan;
-use super::span::Body;
+use super::span::{Body, Span};
 use super::span_context::Context;
 use super::traffic::Traffic;
 use super::websocket::Websocket;
 use super::{lifecycle, outer};
 use crate::clock::Start;
 use crate::context::{self, SpanContext};
-use crate::http_server::{HttpServerSettings, OptIn};
+use crate::http_server::{ErrorOutcomes, HttpServerSettings, OptIn};
 use crate::metrics::HttpServerMetrics;
 use crate::propagation::{Baggage, Propagators};
 use crate::span::{Span as Recording, SpanKind};
@@ -57,7 +57,8 @@ pub(super) fn start<'py>(
         "websocket" => true,
         _ => return Ok(None),
     };
-    if serves_already(scope)? {
+    let current = current::span(py)?;
+    if serves_already(scope, current.as_ref()) {
         return Ok(None);
     }
     let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
@@ -69,7 +70,11 @@ pub(super) fn start<'py>(
         };
     let tracer = lifecycle::tracer();
     let unused = ServerSpan::unused(py);
-    let begun = match outer::server_span(py)? {
+    let outer = outer::server_span(py)?;
+    // What is current around another library's server span for this very request is its business.
+    let inherits_baggage = outer.is_none() && current::baggage(py)?.is_some();
+    let inherits = inherits_baggage || (outer.is_none() && current.is_some());
+    let begun = match outer {
         Some(outer) => Some(Begun::under(outer)),
         None => begin(
             settings,
@@ -81,7 +86,11 @@ pub(super) fn start<'py>(
         ),
     };
     let Some(begun) = begun else {
-        return Ok(None);
+        return if inherits {
+            start_clean(scope, receive, send, unused).map(Some)
+        } else {
+            Ok(None)
+        };
     };
     let is_recorded = matches!(begun.body, Body::Recording(_));
     let has_identity = match &begun.body {
@@ -113,14 +122,15 @@ pub(super) fn start<'py>(
         exchange.send = Some(channel.clone().unbind());
         send = channel.into_any();
     }
-    if is_recorded || (watches && (counts || is_websocket)) {
+    let tells_disconnects = settings.error_outcomes.has(ErrorOutcomes::DISCONNECTED);
+    if is_recorded || (watches && (counts || is_websocket || tells_disconnects)) {
         let channel = Channel::open(Direction::Receive, &server, &receive)?;
         exchange.receive = Some(channel.clone().unbind());
         receive = channel.into_any();
     }
     let way_back = Scope::enter(server.as_super())?;
     server.as_super().get().enter_fresh(py, way_back);
-    if !begun.baggage.is_empty() {
+    if inherits_baggage || !begun.baggage.is_empty() {
         enter_baggage(py, begun.baggage, &mut exchange)?;
     }
     ServerSpan::begin_exchange(&server, exchange);
@@ -128,6 +138,27 @@ pub(super) fn start<'py>(
         hooks.request.call(py, (&server, scope))?;
     }
     PyTuple::new(py, [server.into_any(), receive, send]).map(Some)
+}
+
+/// Nothing of this request is recorded, and what an earlier one left in the context must not be taken for its own.
+#[cold]
+fn start_clean<'py>(
+    scope: &Bound<'py, PyDict>,
+    receive: &Bound<'py, PyAny>,
+    send: &Bound<'py, PyAny>,
+    unused: Option<Bound<'py, ServerSpan>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = scope.py();
+    let server = ServerSpan::make(py, unused, Body::NonRecording(SpanContext::INVALID))?;
+    let mut exchange = Exchange {
+        scope: Some(scope.clone().unbind()),
+        ..Exchange::default()
+    };
+    let way_back = Scope::enter(server.as_super())?;
+    server.as_super().get().enter_fresh(py, way_back);
+    enter_baggage(py, Baggage::default(), &mut exchange)?;
+    ServerSpan::begin_exchange(&server, exchange);
+    PyTuple::new(py, [server.as_any(), receive, send])
 }
 
 /// The type of the scope; empty if it has none.
@@ -272,22 +303,18 @@ fn begin(
 /// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
 /// list of headers that the server made for the request.
 #[inline]
-fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
-    let py = scope.py();
-    let Some(current) = current::span(py)? else {
-        return Ok(false);
-    };
-    let Ok(server) = current.cast::<ServerSpan>() else {
-        return Ok(false);
+fn serves_already(scope: &Bound<'_, PyDict>, current: Option<&Bound<'_, Span>>) -> bool {
+    let Some(server) = current.and_then(|current| current.cast::<ServerSpan>().ok()) else {
+        return false;
     };
     let Some(serving) = ServerSpan::scope(server) else {
-        return Ok(false);
+        return false;
     };
     if serving.is(scope) {
-        return Ok(true);
+        return true;
     }
-    let headers = pyo3::intern!(py, "headers");
-    Ok(item(&serving, headers)
+    let headers = pyo3::intern!(scope.py(), "headers");
+    item(&serving, headers)
         .zip(item(scope, headers))
-        .is_some_and(|(ours, theirs)| ours.is(theirs)))
+        .is_some_and(|(ours, theirs)| ours.is(theirs))
 }

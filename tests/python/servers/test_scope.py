@@ -1,17 +1,10 @@
 """What the servers put into the scope, and what is made of it."""
 
-import pytest
-
 from .client import Run, one_after_the_other
 from .request import root_request
-from .server import KINDS, Server, all_but
-
-GRANIAN = [kind for kind in KINDS if kind.name.startswith("granian")]
+from .server import Server
 
 
-@pytest.mark.parametrize(
-    "running", all_but(GRANIAN, "granian gives ports as text, and they are left out"), indirect=True
-)
 def test_the_addresses_of_both_sides_are_on_the_span(server: Server, run: Run) -> None:
     request = root_request("/plain")
     run(one_after_the_other(server.port, [request]))
