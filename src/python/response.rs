@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::errors::guard;
 use super::exception::{Ending, OUTCOME, type_name};
@@ -55,7 +55,7 @@ pub(super) fn decorate<'py>(
 }
 
 /// The message with the headers that tell the client its trace; a message of its own, because the application may send
-/// the same one again.
+/// the same one again. What is no plain message, or has headers that may be read only once, stays as it is.
 fn add_headers<'py>(
     settings: &HttpServerSettings,
     span: &Bound<'py, Span>,
@@ -64,16 +64,21 @@ fn add_headers<'py>(
     let py = start.py();
     let wanted = settings.trace_response_headers;
     let context = span.get().clone_context(py);
-    if wanted.is_empty() || !context.is_valid() {
+    if wanted.is_empty() || !context.is_valid() || !start.is_exact_instance_of::<PyDict>() {
         return Ok(None);
     }
-    let headers = PyList::empty(py);
-    let before = start.get_item(pyo3::intern!(py, "headers"))?;
-    if let Some(before) = before.filter(|headers| !headers.is_none()) {
-        for header in before.try_iter()? {
-            headers.append(header?)?;
+    let headers = match item(start, pyo3::intern!(py, "headers")) {
+        None => PyList::empty(py),
+        Some(before) => {
+            if let Ok(before) = before.cast::<PyList>() {
+                PyList::new(py, before.iter())?
+            } else if let Ok(before) = before.cast::<PyTuple>() {
+                before.to_list()
+            } else {
+                return Ok(None);
+            }
         }
-    }
+    };
     let add = |name: &str, value: &[u8]| {
         headers.append((PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value)))
     };
