@@ -52,7 +52,7 @@ def groups() -> list[Group]:
             group["id"],
             group["type"],
             group.get("display_name", group["id"]),
-            group["brief"],
+            group["brief"].strip(),
             group.get("attributes", []),
             group.get("name"),
             tuple(group.get("annotations", {}).get("span_names", ())),
