@@ -21,6 +21,9 @@ FOLDER = Path(__file__).parent
 # Events have no constants in the package.
 OFFICIAL_EVENTS = frozenset({"exception"})
 
+# Named by the metrics SDK specification, "Overflow attribute", and by no registry.
+OF_THE_SPECIFICATION = frozenset({"otel.metric.overflow"})
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -32,6 +35,7 @@ class Group:
     brief: str
     attributes: list[dict[str, Any]]
     name: str | None
+    span_names: tuple[str, ...]
 
 
 @cache
@@ -48,9 +52,10 @@ def groups() -> list[Group]:
             group["id"],
             group["type"],
             group.get("display_name", group["id"]),
-            group["brief"],
+            group["brief"].strip(),
             group.get("attributes", []),
             group.get("name"),
+            tuple(group.get("annotations", {}).get("span_names", ())),
         )
         for document in documents().values()
         for group in document["groups"]
@@ -83,9 +88,14 @@ def official() -> Mapping[str, str]:
 
 def is_known(name: str) -> bool:
     """Whether an attribute or a metric of this name is declared, by us or officially."""
-    if name in declared() or name in official():
+    if name in declared() or name in official() or name in OF_THE_SPECIFICATION:
         return True
     return any(name.startswith(f"{template}.") for template in templates())
+
+
+def is_known_span(name: str) -> bool:
+    """Whether it is the name of a span that is made unasked. Those of requests and of the user's own vary."""
+    return any(name in group.span_names for group in groups())
 
 
 @cache

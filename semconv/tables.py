@@ -23,6 +23,10 @@ OpenTelemetry semantic conventions 1.44, and so are their meanings. Our own are 
 OpenTelemetry's weaver; names under `rvh_trace.` may change while they are in development.
 """
 
+_METRICS = """\
+Of requests, whether their spans are sampled or not; the same value as the span where both have one. All but
+`http.server.request.duration` are recorded with the `opt_in` of their name."""
+
 
 def page() -> str:
     """The page as it should be."""
@@ -31,7 +35,7 @@ def page() -> str:
     sections = [INTRODUCTION]
     sections += [_section(group.title, group.brief, _attributes(group)) for group in signals]
     sections += [_section(group.title, group.brief, ()) for group in events if group not in signals]
-    sections.append(_section("Metrics", "Of requests; the same value as the span where both have one.", _metrics()))
+    sections.append(_section("Metrics", _METRICS, _metrics()))
     sections.append(_section("Our own attributes", "What they mean.", _own()))
     return "\n".join(sections)
 

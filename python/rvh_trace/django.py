@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ("TracingMiddleware", "wrap_application")
 
 _SERVER_SPAN = "rvh_trace.server_span"
-_STATUS = "rvh_trace.response_status"
 _RECORDED = "_rvh_trace_recorded"
 
 
@@ -59,13 +58,14 @@ def wrap_application(application: ASGIApp | ASGIHandler, **options: Any) -> RvhT
     The span lasts until the last byte of the response has been handed to the server, streaming responses included.
     Route and exceptions need `rvh_trace.django.TracingMiddleware` in `settings.MIDDLEWARE` as well.
 
-    A request that is cancelled because its client went away is marked `rvh_trace.outcome: cancelled` and is no error.
+    A request that Django gives up because its client went away is marked `rvh_trace.outcome: disconnected` and is no
+    error.
     With `install_task_factory`, the two tasks that Django makes of each request get no spans; the server span is then
     current from `TracingMiddleware` on, no longer in receivers of `request_started`.
 
     Args:
         application: What `django.core.asgi.get_asgi_application()` returned.
-        options: As for `RvhTraceMiddleware`.
+        options: As for `RvhTraceMiddleware`; `framework` is `django` unless it says otherwise.
 
     Returns:
         An ASGI 3 application.
@@ -87,6 +87,7 @@ def wrap_application(application: ASGIApp | ASGIHandler, **options: Any) -> RvhT
             RuntimeWarning,
             stacklevel=2,
         )
+    options.setdefault("framework", "django")
     return RvhTraceMiddleware(_ServerSpanInScope(cast("ASGIApp", application)), **options)
 
 
@@ -114,9 +115,6 @@ class _ServerSpanInScope:
                 swap_current(outside)
         else:
             await self._application(scope, receive, send)
-        # Django swallows the cancellation of a request whose client went away. A 5xx stays open until here anyway.
-        if span.is_recording and scope.get(_STATUS, 500) < 500:
-            _mark_cancelled(span)
 
 
 class TracingMiddleware:
@@ -163,23 +161,14 @@ class TracingMiddleware:
             return self._respond(request)
         _make_current(request)
         try:
-            response: HttpResponseBase = self._get_response(request)
-            _note_status(request, response)
-            return response
+            return cast("HttpResponseBase", self._get_response(request))
         finally:
             _note_route(request)
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
         _make_current(request)
         try:
-            response: HttpResponseBase = await self._get_response(request)
-            _note_status(request, response)
-            return response
-        except asyncio.CancelledError:
-            span = _server_span(request)
-            if span is not None:
-                _mark_cancelled(span)
-            raise
+            return cast("HttpResponseBase", await self._get_response(request))
         finally:
             _note_route(request)
 
@@ -203,17 +192,6 @@ def _make_current(request: HttpRequest) -> None:
     span = _scope(request).get(_SERVER_SPAN)
     if isinstance(span, ServerSpan) and not current_span().context.is_valid:
         swap_current(span)
-
-
-def _mark_cancelled(span: ServerSpan) -> None:
-    span.set_attribute("rvh_trace.outcome", "cancelled")
-
-
-def _note_status(request: HttpRequest, response: HttpResponseBase) -> None:
-    scope = _scope(request)
-    # Not in a scope of somebody else's.
-    if isinstance(scope, dict) and _SERVER_SPAN in scope:
-        scope[_STATUS] = response.status_code
 
 
 def _note_route(request: HttpRequest) -> None:

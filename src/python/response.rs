@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use pyo3::exceptions::{PyBaseException, PyOSError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::convert::ascii;
 use super::errors::guard;
@@ -56,7 +56,7 @@ pub(super) fn decorate<'py>(
 }
 
 /// The message with the headers that tell the client its trace; a message of its own, because the application may send
-/// the same one again.
+/// the same one again. What is no plain message, or has headers that may be read only once, stays as it is.
 fn add_headers<'py>(
     settings: &HttpServerSettings,
     span: &Bound<'py, Span>,
@@ -65,22 +65,22 @@ fn add_headers<'py>(
     let py = start.py();
     let wanted = settings.trace_response_headers;
     let context = span.get().clone_context(py);
-    if wanted.is_empty() || !context.is_valid() || !is_http_response(start) {
+    let is_plain = start.is_exact_instance_of::<PyDict>() && is_http_response(start);
+    if wanted.is_empty() || !context.is_valid() || !is_plain {
         return Ok(None);
     }
-    let headers = PyList::empty(py);
-    let before = start.get_item(pyo3::intern!(py, "headers"))?;
-    if let Some(before) = before.filter(|headers| !headers.is_none()) {
-        let before = match before.try_iter() {
-            Ok(before) => before,
-            // No headers at all: for the server to complain of.
-            Err(error) if error.is_instance_of::<PyTypeError>(py) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        for header in before {
-            headers.append(header?)?;
+    let headers = match item(start, pyo3::intern!(py, "headers")) {
+        None => PyList::empty(py),
+        Some(before) => {
+            if let Ok(before) = before.cast::<PyList>() {
+                PyList::new(py, before.iter())?
+            } else if let Ok(before) = before.cast::<PyTuple>() {
+                before.to_list()
+            } else {
+                return Ok(None);
+            }
         }
-    }
+    };
     let add = |name: &str, value: &[u8]| {
         headers.append((PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value)))
     };

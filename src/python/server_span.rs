@@ -11,12 +11,12 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::asgi::ServerInstrumentation;
 use super::cell::AttachedCell;
 use super::channel::Direction;
-use super::convert::with_name;
+use super::convert::with_text;
 use super::creation::LastTwo;
 use super::errors::guard;
 use super::exchange::{Exchange, Noted};
@@ -230,9 +230,10 @@ impl ServerSpan {
 #[pymethods]
 impl ServerSpan {
     /// Tells the route that the request was dispatched to, for frameworks whose scope does not.
+    #[pyo3(signature = (route, /))]
     fn set_route(slf: &Bound<'_, Self>, route: &Bound<'_, PyAny>) -> PyResult<()> {
-        guard(slf.py(), "setting a route", || {
-            let route: Arc<str> = with_name(route, |route| Arc::from(route))?;
+        guard(slf.py(), "setting the route of a server span", || {
+            let route = with_text(route.cast::<PyString>()?, |route| Arc::from(route));
             Self::with(slf, |exchange| exchange.route = Some(route));
             Ok(())
         })

@@ -19,7 +19,7 @@ use super::websocket::Websocket;
 use super::{lifecycle, outer};
 use crate::clock::Start;
 use crate::context::{self, SpanContext};
-use crate::http_server::{HttpServerSettings, OptIn};
+use crate::http_server::{ErrorOutcomes, HttpServerSettings, OptIn};
 use crate::metrics::HttpServerMetrics;
 use crate::propagation::{Baggage, Propagators};
 use crate::span::{Span as Recording, SpanKind};
@@ -58,7 +58,6 @@ pub(super) fn start<'py>(
     };
     // What the last request of the connection left behind, if the server starts this one in its context.
     let is_left = current::is_set(py)?;
-    let left_baggage = is_left && current::baggage(py)?.is_some();
     if is_left
         && let Some(current) = current::span(py)?
         && serves_already(&current, scope)
@@ -75,7 +74,10 @@ pub(super) fn start<'py>(
         };
     let tracer = lifecycle::tracer();
     let unused = ServerSpan::unused(py);
-    let begun = match outer::server_span(py)? {
+    let outer = outer::server_span(py)?;
+    // What is current around another library's server span for this very request is its business.
+    let left_baggage = is_left && outer.is_none() && current::baggage(py)?.is_some();
+    let begun = match outer {
         Some(outer) => Some(Begun::under(outer)),
         None => begin(
             settings,
@@ -108,7 +110,8 @@ pub(super) fn start<'py>(
         send_channel = Some(channel.clone().unbind());
         send = channel.into_any();
     }
-    if is_recorded || (watches && (counts || is_websocket)) {
+    let tells_disconnects = settings.error_outcomes.has(ErrorOutcomes::DISCONNECTED);
+    if is_recorded || (watches && (counts || is_websocket || tells_disconnects)) {
         let channel = Channel::open(Direction::Receive, &server, &receive)?;
         receive_channel = Some(channel.clone().unbind());
         receive = channel.into_any();

@@ -89,7 +89,7 @@ async def where(request: HttpRequest) -> HttpResponse:
 
 
 def where_sync(request: HttpRequest) -> HttpResponse:
-    current_span().set_attribute("set.in", "a sync view")
+    current_span().set_attribute("test.set_in", "a sync view")
     with span("in a sync view"):
         return HttpResponse(str(threading.get_ident()))
 

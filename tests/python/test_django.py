@@ -173,7 +173,7 @@ class TestThreads:
         assert int(body_of(run(visit(application(MIDDLEWARE=middleware), "/where-sync/")))) != threading.get_ident()
         server = spans.one("GET /where-sync/")
         assert spans.one("in a sync view").is_child_of(server)
-        assert server.attributes["set.in"] == "a sync view"
+        assert server.attributes["test.set_in"] == "a sync view"
 
     @pytest.mark.parametrize("middleware", [[TRACING, SYNC_ONLY], [SYNC_ONLY, TRACING]], ids=["before", "after"])
     def test_beside_a_middleware_that_is_sync_only_it_works_the_same(
@@ -321,6 +321,16 @@ def test_without_the_middleware_the_wrapper_says_what_to_add(
     assert [warning.filename for warning in warned] == [django_site.__file__]
     server, status = traced(run, spans, app, "/articles/2003/")
     assert (status, server.name, server.attributes["http.response.status_code"]) == (200, "GET", 200)
+
+
+def test_the_urls_that_are_excluded_for_django_are_not_traced(
+    run: Run, spans: InMemoryExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "/articles/")
+    app = application()
+    for path in ("/articles/2003/", "/where/"):
+        assert status_of(run(visit(app, path))) == 200
+    assert [one.name for one in spans if one.kind == "server"] == ["GET /where/"]
 
 
 def test_options_are_those_of_the_middleware() -> None:

@@ -104,7 +104,7 @@ class TestCancelledRequestsLeakTheSpan:
         run(by_hand() if server == "by hand" else by_a_server())
         (one,) = spans
         assert one.name == f"GET {path.replace('long', '<str:name>').replace('news', '<str:name>')}"
-        assert one.attributes["rvh_trace.outcome"] == "cancelled"
+        assert one.attributes["rvh_trace.outcome"] == "disconnected"
         assert (one.status, one.events) == ("unset", ())
         assert "error.type" not in one.attributes
         assert one.attributes.get("http.response.status_code") == (200 if "stream" in path else None)
@@ -121,7 +121,7 @@ class TestCancelledRequestsLeakTheSpan:
 
         run(main())
         (one,) = spans
-        assert (one.name, one.attributes["rvh_trace.outcome"]) == ("GET /stream/<str:name>/", "cancelled")
+        assert (one.name, one.attributes["rvh_trace.outcome"]) == ("GET /stream/<str:name>/", "disconnected")
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.usefixtures("body_left_open")
@@ -155,7 +155,7 @@ class TestCancelledRequestsLeakTheSpan:
 
         run(main())
         (one,) = spans
-        assert (one.name, one.status) == ("GET", "unset")
+        assert (one.name, one.status, one.attributes["rvh_trace.outcome"]) == ("GET", "unset", "disconnected")
 
     def test_a_response_that_was_complete_is_not_cancelled_when_the_client_leaves(
         self, run: Run, spans: InMemoryExporter

@@ -18,6 +18,9 @@ import tables
 from declared import names, undeclared
 from fastapi import FastAPI
 from handmade_server import LAST_BODY, START, answering, http_scope, serve
+from interpreter import run_script
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from receiver import Receiver
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
@@ -26,8 +29,17 @@ from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Dotted names in the sources that are no telemetry. ASGI messages and Python modules are told by their form.
-NO_TELEMETRY = frozenset({"rvh_trace.current_span", "rvh_trace.baggage", "rvh_trace.http.route"})
+# Dotted names in the sources that are no telemetry: context variables, keys of the ASGI scope, a part of a user agent.
+# ASGI messages and Python modules are told by their form.
+NO_TELEMETRY = frozenset(
+    {
+        "archive.org_bot",
+        "rvh_trace.baggage",
+        "rvh_trace.current_span",
+        "rvh_trace.http.route",
+        "rvh_trace.server_span",
+    }
+)
 ASGI_MESSAGE = re.compile(
     r"(http|websocket|lifespan)\.(http\.)?"
     r"(request|response|connect|accept|receive|send|close|disconnect|startup|shutdown)(\.[a-z]+)*"
@@ -117,10 +129,47 @@ def test_the_page_of_the_documentation_is_current() -> None:
     assert subprocess.run(script, timeout=120, check=False).returncode == 0
 
 
+EVERYTHING: dict[str, Any] = {
+    "capture_request_headers": ".*",
+    "capture_response_headers": ".*",
+    "error_outcomes": ["4xx", "5xx", "exception", "disconnected", "cancelled"],
+    "opt_in": [
+        "client.port",
+        "user_agent.synthetic.type",
+        "http.request.body.size",
+        "http.response.body.size",
+        "http.server.active_requests",
+        "http.server.request.body.size",
+        "http.server.response.body.size",
+        "server.address",
+    ],
+    "phases": True,
+    "public_endpoint": lambda scope: scope["path"] == "/public",
+    "request_hook": lambda span, scope: None,
+    "response_hook": lambda span, message: None,
+    "span_name": lambda scope: None,
+    "trace_response_headers": ["server-timing", "traceresponse"],
+    "trusted_proxies": "*",
+    "websocket_messages": True,
+}
+"""Every option of the middleware that may add a name, so that it adds all it can."""
+
+# These leave requests out, or change values.
+ADDS_NO_NAME = {"app", "excluded_urls", "framework", "known_methods", "sanitize_headers"}
+
+
 def middleware(app: Any) -> Any:
-    """The middleware with everything switched on that is switched off by default."""
-    parameters = inspect.signature(RvhTraceMiddleware).parameters.values()
-    return RvhTraceMiddleware(app, **{option.name: True for option in parameters if option.default is False})
+    """The middleware with everything switched on."""
+    return RvhTraceMiddleware(app, **EVERYTHING)
+
+
+def test_everything_is_switched_on() -> None:
+    parameters = set(inspect.signature(RvhTraceMiddleware).parameters)
+    assert parameters == EVERYTHING.keys() | ADDS_NO_NAME
+    documented = str(RvhTraceMiddleware.__doc__)
+    offered = re.search(r"opt_in: .*?record: (.*?)\.\n", documented, re.DOTALL)
+    assert offered is not None
+    assert re.findall(r"`([a-z._]+)`", offered[1]) == EVERYTHING["opt_in"]
 
 
 async def requests() -> None:
@@ -133,23 +182,25 @@ async def requests() -> None:
 
     headers = [
         (b"host", b"shop.example:8443"),
-        (b"user-agent", b"Mozilla/5.0"),
+        (b"user-agent", b"Googlebot/2.1"),
+        (b"x-request-id", b"7"),
         (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         (b"tracestate", b"a=1"),
         (b"baggage", b"user=me"),
-        (b"forwarded", b'for="[2001:db8::1]:4711";proto=https;host=public.example'),
+        (b"forwarded", b'for="[2001:db8::1]:4711";proto=https;host="public.example:8443"'),
         (b"content-length", b"3"),
     ]
     whole = {"headers": headers, "query_string": b"q=1&sig=secret", "scheme": "https", "http_version": "2"}
     body = [{"type": "http.request", "body": b"abc", "more_body": False}]
     await serve(middleware(app), http_scope("/items/7", **whole), body)
+    await serve(middleware(app), http_scope("/public", **whole), body)
     await serve(middleware(app), http_scope("/nothing", method="BREW", server=("/run/app.sock", None), client=None))
 
 
 async def responses() -> None:
     async def streaming(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await send({**START, "trailers": True})
+        await send({**START, "headers": [(b"x-cache", b"hit")], "trailers": True})
         await send({**LAST_BODY, "more_body": True})
         await send(LAST_BODY)
         await send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
@@ -197,6 +248,7 @@ async def websockets() -> None:
         await send({"type": "websocket.close", "code": 4000, "reason": "no"})
 
     await serve(middleware(denying), dict(scope), received[:1])
+    await serve(middleware(denying), dict(scope), [])
 
 
 async def spans_of_every_kind() -> None:
@@ -233,26 +285,61 @@ def test_every_name_that_is_sent_is_declared(
     """These set no attributes of their own, so every name is ours."""
     asyncio.run(drive())
     assert undeclared(spans, only_namespaced=False) == set()
+    assert not [one.name for one in spans if DOTTED.fullmatch(one.name) and not registry.is_known_span(one.name)]
 
 
-def test_the_drivers_reach_what_they_are_for(spans: InMemoryExporter) -> None:
+# The version of HTTP is all that ASGI has of the protocol; `init_tracing` tells the resource of the interpreter.
+SENT_BY_NO_DRIVER = {
+    "network.protocol.name",
+    "process.runtime.description",
+    "process.runtime.name",
+    "process.runtime.version",
+}
+
+
+def test_whatever_is_declared_is_sent_by_some_driver(spans: InMemoryExporter) -> None:
     for drive in DRIVERS:
         asyncio.run(drive())
-    seen = {name for _, name in names(spans)}
-    assert seen >= {
-        "error.type",
-        "exception",
-        "exception.stacktrace",
-        "http.request.method_original",
-        "http.response.status_code",
-        "http.route",
-        "network.protocol.version",
-        "rvh_trace.exception.group_path",
-        "rvh_trace.outcome",
-        "service.instance.id",
-        "url.query",
-        "user_agent.original",
-    }
+    sent = {name for _, name in names(spans)} | {one.name for one in spans}
+    sent |= {template for template in registry.templates() for name in sent if name.startswith(f"{template}.")}
+    declared = {attribute.get("ref") for group in registry.groups() for attribute in group.attributes} - {None}
+    declared |= {name for group in registry.groups() for name in group.span_names}
+    assert declared - sent == SENT_BY_NO_DRIVER
+
+
+def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
+    """With a limit of two combinations, so that there are some beyond it."""
+    finished = run_script(
+        f"""
+        import asyncio, sys
+        sys.path[:0] = {[str(ROOT / folder) for folder in ("tests/python", "semconv", "examples/fastapi_service")]!r}
+        import rvh_trace, test_semconv
+
+        rvh_trace.init_tracing("shop", endpoint={receiver.http_endpoint!r}, metrics_exporter="otlp",
+                               metric_cardinality_limit=2)
+        asyncio.run(test_semconv.requests())
+        asyncio.run(test_semconv.responses())
+        assert rvh_trace.shutdown()
+        """,
+        options=(),
+    )
+    assert (finished.returncode, len(finished.warnings)) == (0, 1), finished.stderr
+    assert "otel.metric.overflow" in finished.warnings[0]
+    points = [(metric.name, point) for metric in receiver.metrics for point in points_of(metric)]
+    keys = {(name, attribute.key) for name, point in points for attribute in point.attributes}
+    assert {name for name, _ in points} == set(registry.metrics())
+    assert not [key for _, key in keys if not registry.is_known(key)]
+    (documented,) = (group for group in registry.groups() if group.id == "rvh_trace.http.server.metrics")
+    declared = {attribute["ref"] for attribute in documented.attributes} | registry.OF_THE_SPECIFICATION
+    active = {key for name, key in keys if name == "http.server.active_requests"}
+    assert active == {"http.request.method", "url.scheme"} | registry.OF_THE_SPECIFICATION
+    assert active | {key for _, key in keys} == declared
+
+
+def points_of(metric: Metric) -> Iterator[Any]:
+    """Its data points, whatever its kind."""
+    for kind in (metric.sum, metric.histogram, metric.gauge):
+        yield from kind.data_points
 
 
 @pytest.mark.parametrize(
@@ -311,6 +398,7 @@ def test_every_dotted_name_in_the_sources_is_declared_or_no_telemetry(
         and not ASGI_MESSAGE.fullmatch(name)
         and not registry.is_known(name)
         and not registry.is_known_event(name)
+        and not registry.is_known_span(name)
         and not is_importable(name)
     )
     assert not unknown, "declare it in semconv/, or in NO_TELEMETRY if it is no telemetry"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from transparency import tally
+from transparency.comparison import OPTIONS
 from transparency.values import PRODUCTION
 
 _SWALLOWED = re.compile(r"rvh_trace: warning: [a-z ]+ was ignored: ")
@@ -46,7 +47,8 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def _too_few() -> bool:
-    return _planned == tally.FAMILIES.keys() and tally.counted.total() < tally.REQUIRED
+    whole = _planned == tally.FAMILIES.keys()
+    return whole and (tally.counted.total() < tally.REQUIRED or len(tally.by_options) < len(OPTIONS))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -64,6 +64,8 @@ def _step(run: Run, coroutine: Any, interruptions: dict[int, Any]) -> None:
     note = run.seen.note
     for step in range(_MAX_STEPS):
         interruption = interruptions.get(step)
+        # Python closes what is awaited when a GeneratorExit is thrown.
+        run.closing = run.closing or isinstance(interruption, GeneratorExit)
         try:
             if interruption is None:
                 yielded = coroutine.send(None)

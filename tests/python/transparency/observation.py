@@ -69,13 +69,16 @@ class Observation:
             tuple([each and self.error(each, depth + 1) for each in related]),
         )
 
-    def compare(self, traced: "Observation", added_headers: frozenset[bytes] = frozenset()) -> None:
+    def compare(
+        self, traced: "Observation", added_headers: frozenset[bytes] = frozenset(), *, inside: bool = False
+    ) -> None:
         """Raises unless `traced` shows the same as this run.
 
         Args:
             traced: The run with the middleware.
             added_headers: Names of response headers that the middleware was asked to add; they may stand behind the
                 application's own.
+            inside: Other middlewares are around it, which may add headers behind those.
 
         Raises:
             Difference: With the first event that differs, and what came before it.
@@ -84,7 +87,7 @@ class Observation:
             return
         for index in range(max(len(self.events), len(traced.events))):
             plain, other = self._at(index), traced._at(index)
-            if plain != other and not (added_headers and _differ_by_headers(plain, other, added_headers)):
+            if plain != other and not (added_headers and _differ_by_headers(plain, other, added_headers, inside)):
                 self._fail(traced, index)
 
     def _at(self, index: int) -> Any:
@@ -103,8 +106,8 @@ def _short(event: Any, length: int = 300) -> str:
     return text if len(text) <= length else text[:length] + "..."
 
 
-def _differ_by_headers(plain: Any, traced: Any, added: frozenset[bytes]) -> bool:
-    """Whether two messages are the same but for headers of these names behind the application's own."""
+def _differ_by_headers(plain: Any, traced: Any, added: frozenset[bytes], inside: bool) -> bool:
+    """Whether two messages are the same but for headers of these names, behind the application's own or among them."""
     if _NOT_SEEN in (plain, traced) or plain[0] != "sent" or traced[0] != "sent":
         return False
     (kind, entries), (other_kind, others) = plain[1][1], traced[1][1]
@@ -113,7 +116,11 @@ def _differ_by_headers(plain: Any, traced: Any, added: frozenset[bytes]) -> bool
     ours, theirs = dict(entries), dict(others)
     key = frozen("headers")
     headers, more = ours.pop(key, (list, ())), theirs.pop(key, (list, ()))
-    if ours != theirs or not isinstance(more[1], tuple) or not isinstance(headers[1], tuple):
+    if ours != theirs or not all(isinstance(each, tuple) and isinstance(each[1], tuple) for each in (headers, more)):
         return False
-    own = headers[1]
-    return more[1][: len(own)] == own and all(pair[1][0][1].lower() in added for pair in more[1][len(own) :])
+    own, pairs = headers[1], more[1]
+    count = len(pairs) - len(own)
+    return count >= 0 and any(
+        pairs[:at] + pairs[at + count :] == own and all(pair[1][0][1].lower() in added for pair in pairs[at:][:count])
+        for at in (range(len(own) + 1) if inside else [len(own)])
+    )

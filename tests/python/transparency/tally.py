@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 
-__all__ = ("FAMILIES", "REQUIRED", "ROUND", "count", "count_comparison", "counted", "rounds", "summary")
+__all__ = ("FAMILIES", "REQUIRED", "ROUND", "by_options", "count", "count_comparison", "counted", "rounds", "summary")
 
 # What is claimed of the suite; a run with another number in the environment must reach that number.
 REQUIRED = int(os.environ.get("RVH_TRACE_EXAMPLES", "20000"))
@@ -13,6 +13,7 @@ ROUND = 500
 FAMILIES = {"http": 46, "websocket": 12, "other": 8, "loop": 20, "starlette": 7, "fastapi": 7}
 
 counted: Counter[str] = Counter()
+by_options: Counter[str] = Counter()
 _comparisons: Counter[str] = Counter()
 
 
@@ -21,10 +22,11 @@ def rounds(family: str) -> int:
     return -(-REQUIRED * FAMILIES[family] // (100 * ROUND))
 
 
-def count(family: str) -> None:
+def count(family: str, options: str) -> None:
     """One example was run. Those of no family prove other things than transparency."""
     if family in FAMILIES:
         counted[family] += 1
+        by_options[options] += 1
 
 
 def count_comparison(family: str) -> None:
@@ -35,5 +37,7 @@ def count_comparison(family: str) -> None:
 
 def summary() -> str:
     """One line."""
-    families = ", ".join(f"{family} {number}" for family, number in counted.items())
-    return f"transparency: {counted.total()} examples in {_comparisons.total()} comparisons ({families})"
+    families, options = (
+        ", ".join(f"{what} {number}" for what, number in counter.items()) for counter in (counted, by_options)
+    )
+    return f"transparency: {counted.total()} examples in {_comparisons.total()} comparisons ({families}; {options})"

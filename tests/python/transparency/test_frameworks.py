@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from rvh_trace import RvhTraceMiddleware
-from transparency.comparison import OPTIONS, compare
+from transparency.comparison import Options, compare
 from transparency.drive import Wrap, on_loop
 from transparency.frameworks import FASTAPI_PATHS, STARLETTE_PATHS, THREADED, fastapi, starlette
 from transparency.messages import RECEIVED, RECEIVED_BY_WEBSOCKET
@@ -86,17 +86,17 @@ def check(family: str, framework: Callable[..., Any], number: int, paths: tuple[
     plain = {wrapped: framework(wrapped=wrapped) for wrapped in (False, True)}
 
     @cache
-    def traced(wrapped: bool, options: int) -> Any:
-        return framework(partial(RvhTraceMiddleware, **OPTIONS[options].arguments), wrapped=wrapped)
+    def traced(wrapped: bool, options: Options) -> Any:
+        return framework(partial(RvhTraceMiddleware, **options.arguments), wrapped=wrapped)
 
-    def check_one(served: Served) -> None:
+    def check_one(served: Served, options: Options) -> None:
         def drive(wrap: Wrap) -> Observation:
             return on_loop(loop, served.example, lambda _: wrap(plain[served.wrapped]))
 
-        def inside(options: int) -> Wrap:
+        def inside(options: Options) -> Wrap:
             return lambda _: traced(served.wrapped, options)
 
-        compare(family, drive, served.example.scope, inside=inside if served.inside else None)
+        compare(family, drive, served.example.scope, options, inside=inside if served.inside else None)
 
     draw_round(number, _served(paths), check_one)
     assert complaints == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,7 @@ from rvh_trace import RvhTraceMiddleware
 from rvh_trace.testing import InMemoryExporter
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "something.else"])
+@pytest.mark.parametrize("kind", ["lifespan", "something.else"])
 def test_other_scopes_pass_through_with_the_very_same_objects(spans: InMemoryExporter, kind: str) -> None:
     seen: list[Any] = []
 
@@ -31,23 +32,37 @@ def test_other_scopes_pass_through_with_the_very_same_objects(spans: InMemoryExp
     assert list(spans) == []
 
 
-def test_scope_and_receive_of_a_request_are_the_very_same_objects(spans: InMemoryExporter) -> None:
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_the_scope_of_a_request_is_the_very_same_object(spans: InMemoryExporter, kind: str) -> None:
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend((scope, receive))
+        seen.append(scope)
+
+    scope = http_scope(type=kind)
+    before = dict(scope)
+    asyncio.run(serve(RvhTraceMiddleware(app), scope))
+    assert seen[0] is scope
+    assert scope == before
+    assert len(spans) == 1
+
+
+@pytest.mark.parametrize("sampler", [None, "always_off"])
+def test_where_nothing_is_recorded_send_and_receive_are_the_very_same_objects(sampler: str | None) -> None:
+    seen: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.extend(arguments)
 
     async def receive() -> Message:
         return {}
 
     async def send(message: Message) -> None: ...
 
-    scope = http_scope()
-    before = dict(scope)
-    asyncio.run(RvhTraceMiddleware(app)(scope, receive, send))
-    assert seen[0] is scope
+    with InMemoryExporter(sampler=sampler) if sampler else nullcontext():
+        asyncio.run(RvhTraceMiddleware(app)(http_scope(), receive, send))
     assert seen[1] is receive
-    assert scope == before
+    assert seen[2] is send
 
 
 def test_a_scope_that_is_no_dict_is_served(spans: InMemoryExporter) -> None:

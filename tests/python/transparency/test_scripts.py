@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from transparency.comparison import compare
+from transparency.comparison import Options, compare
 from transparency.drive import by_hand, on_loop
 from transparency.examples import HTTP, LOOP, OTHER, WEBSOCKET
 from transparency.rounds import draw_round
@@ -22,8 +22,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def check_by_hand(family: str, example: Example) -> None:
-    compare(family, partial(by_hand, example), example.scope)
+def check_by_hand(family: str, example: Example, options: Options) -> None:
+    compare(family, partial(by_hand, example), example.scope, options)
 
 
 @pytest.mark.family("http")
@@ -46,8 +46,8 @@ def test_tasks_and_cancellation(round_number: int, loop: asyncio.AbstractEventLo
     complaints: list[object] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
 
-    def check(example: Example) -> None:
-        compare("loop", partial(on_loop, loop, example), example.scope)
+    def check(example: Example, options: Options) -> None:
+        compare("loop", partial(on_loop, loop, example), example.scope, options)
 
     draw_round(round_number, LOOP, check)
     assert complaints == []

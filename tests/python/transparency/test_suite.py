@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from transparency import broken, tally
-from transparency.comparison import compare
+from transparency.comparison import Options, compare
 from transparency.drive import by_hand, on_loop
 from transparency.examples import HTTP, LOOP, WEBSOCKET
 from transparency.observation import Difference, Observation
@@ -39,8 +39,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def check_by_hand(middleware: Any, example: Example) -> None:
-    compare("suite", partial(by_hand, example), example.scope, middleware=middleware)
+def check_by_hand(middleware: Any, example: Example, options: Options) -> None:
+    compare("suite", partial(by_hand, example), example.scope, options, middleware=middleware)
 
 
 @pytest.mark.parametrize("middleware", [each for each in BROKEN if each is not broken.RunsInATask])
@@ -56,8 +56,8 @@ def test_what_is_not_broken_is_not_found(middleware: Any) -> None:
 
 @pytest.mark.parametrize("middleware", ON_LOOP)
 def test_what_is_broken_is_found_on_a_loop(middleware: Any, loop: asyncio.AbstractEventLoop) -> None:
-    def check(example: Example) -> None:
-        compare("suite", partial(on_loop, loop, example), example.scope, middleware=middleware)
+    def check(example: Example, options: Options) -> None:
+        compare("suite", partial(on_loop, loop, example), example.scope, options, middleware=middleware)
 
     with pytest.raises(Difference):
         draw_round(0, LOOP, check, max_examples=FEW_ROUNDS, shrink=False)
@@ -84,6 +84,13 @@ def test_headers_that_were_asked_for_may_stand_behind_the_own_ones() -> None:
 def test_other_headers_are_a_difference(traced: Observation) -> None:
     with pytest.raises(Difference):
         sent(OWN).compare(traced, frozenset({b"server-timing"}))
+
+
+def test_headers_that_were_asked_for_may_stand_before_those_of_middlewares_around() -> None:
+    sent(OWN, OWN).compare(sent(OWN, ADDED, OWN), frozenset({b"server-timing"}), inside=True)
+    for traced in (sent(OWN), sent(OWN, ADDED), sent(OWN, (b"c", b"d"), OWN), sent(ADDED, OWN, ADDED, OWN)):
+        with pytest.raises(Difference):
+            sent(OWN, OWN).compare(traced, frozenset({b"server-timing"}), inside=True)
 
 
 def test_added_headers_are_a_difference_when_none_were_asked_for() -> None:
