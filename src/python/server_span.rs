@@ -234,7 +234,12 @@ impl ServerSpan {
     fn set_route(slf: &Bound<'_, Self>, route: &Bound<'_, PyAny>) -> PyResult<()> {
         guard(slf.py(), "setting the route of a server span", || {
             let route = with_text(route.cast::<PyString>()?, |route| Arc::from(route));
-            Self::with(slf, |exchange| exchange.route = Some(route));
+            Self::with(slf, |exchange| {
+                // Not for the next request, if this one is over.
+                if exchange.scope.is_some() {
+                    exchange.route = Some(route);
+                }
+            });
             Ok(())
         })
         .map(drop)
