@@ -13,7 +13,7 @@ use super::current::{self, Scope};
 use super::exchange::Exchange;
 use super::request::{Method, Request, RequestUrl, item, with_scheme};
 use super::server_span::ServerSpan;
-use super::span::Body;
+use super::span::{Body, Span};
 use super::span_context::Context;
 use super::traffic::Traffic;
 use super::websocket::Websocket;
@@ -57,7 +57,7 @@ pub(super) fn start<'py>(
         "websocket" => true,
         _ => return Ok(None),
     };
-    if serves_already(scope)? {
+    if serves_already(scope, receive, send)? {
         return Ok(None);
     }
     let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
@@ -270,25 +270,62 @@ fn begin(
     Some(begun)
 }
 
-/// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
-/// list of headers that the server made for the request.
+/// Whether an outer middleware has a live span for this very request. It is found by what it gave to its application, or by
+/// what is current; spans of the application's may stand between.
 #[inline]
-fn serves_already(scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+fn serves_already(
+    scope: &Bound<'_, PyDict>,
+    receive: &Bound<'_, PyAny>,
+    send: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     let py = scope.py();
+    for channel in [receive, send] {
+        if let Ok(channel) = channel.cast_exact::<Channel>()
+            && let (Some(server), _) = channel.get().ends(py)
+            && serves(&server, scope)
+        {
+            return Ok(true);
+        }
+    }
     let Some(current) = current::span(py)? else {
         return Ok(false);
     };
-    let Ok(server) = current.cast::<ServerSpan>() else {
-        return Ok(false);
-    };
+    match current.cast::<ServerSpan>() {
+        Ok(server) => Ok(serves(server, scope)),
+        Err(_) => serves_around(current, scope),
+    }
+}
+
+/// How many spans of the application's are looked through for the server span around them.
+const MAX_SPANS_BETWEEN: usize = 64;
+
+#[cold]
+fn serves_around(inner: Bound<'_, Span>, scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let mut current = inner;
+    for _ in 0..MAX_SPANS_BETWEEN {
+        let Some(surrounding) = Span::surrounding(&current)? else {
+            break;
+        };
+        if let Ok(server) = surrounding.cast::<ServerSpan>() {
+            return Ok(serves(server, scope));
+        }
+        current = surrounding;
+    }
+    Ok(false)
+}
+
+/// Whether the span is of the request with this scope, or a copy of it, which shares the list of headers that the server made
+/// for the request.
+#[inline]
+fn serves(server: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> bool {
     let Some(serving) = ServerSpan::scope(server) else {
-        return Ok(false);
+        return false;
     };
     if serving.is(scope) {
-        return Ok(true);
+        return true;
     }
-    let headers = pyo3::intern!(py, "headers");
-    Ok(item(&serving, headers)
+    let headers = pyo3::intern!(scope.py(), "headers");
+    item(&serving, headers)
         .zip(item(scope, headers))
-        .is_some_and(|(ours, theirs)| ours.is(theirs)))
+        .is_some_and(|(ours, theirs)| ours.is(theirs))
 }

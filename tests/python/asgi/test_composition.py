@@ -37,6 +37,16 @@ async def working(scope: Scope, receive: Receive, send: Send) -> None:
         await answering()(scope, receive, send)
 
 
+def in_a_span(inner: App) -> App:
+    """A middleware of the application's that traces what it surrounds."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with span("between"):
+            await inner(scope, receive, send)
+
+    return app
+
+
 def server_spans(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
     return [one for one in exporter.get_finished_spans() if one.kind is SpanKind.SERVER]
 
@@ -161,6 +171,23 @@ class TestOursTwice:
         inner.add_middleware(RvhTraceMiddleware)
         outer = Starlette(routes=[Mount("/shop", inner)])
         self.assert_one(spans, outer, "/shop/items/7", "GET /shop/items/{id}")
+
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_with_spans_of_the_application_between_them(self, spans: InMemoryExporter, depth: int) -> None:
+        app: App = RvhTraceMiddleware(working)
+        for _ in range(depth):
+            app = in_a_span(app)
+        self.assert_one(spans, RvhTraceMiddleware(app), "/items/7", "GET")
+        assert len(spans) == depth + 2
+
+    def test_with_a_task_and_a_copy_of_the_scope_between_them(self, spans: InMemoryExporter) -> None:
+        inner = RvhTraceMiddleware(working)
+
+        async def between(scope: Scope, receive: Receive, send: Send) -> None:
+            with span("between"):
+                await asyncio.create_task(inner(dict(scope), receive, send))
+
+        self.assert_one(spans, RvhTraceMiddleware(between), "/items/7", "GET")
 
     def test_requests_inside_a_request_are_requests(self, spans: InMemoryExporter) -> None:
         """An application that calls another one, with a scope of its own, as test clients in handlers do."""
