@@ -162,6 +162,19 @@ impl Scope {
         SPAN.set(span.as_any()).map(|token| Self(token.unbind()))
     }
 
+    /// Another hold on the same way back, to look where it leads.
+    #[cold]
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+
+    /// The span that was current before.
+    #[cold]
+    pub(super) fn surrounding<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Span>>> {
+        let previous = Self::previous(self.0.bind(py))?;
+        Ok(previous.and_then(|previous| previous.cast_into().ok()))
+    }
+
     /// Gives up the way back.
     pub(super) fn forget(self, py: Python<'_>) {
         drop(self.0.into_bound(py));

@@ -142,6 +142,21 @@ impl Span {
         }
     }
 
+    /// The span in whose scope this one was entered, while it is.
+    #[cold]
+    pub(super) fn surrounding<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+        let py = slf.py();
+        let scope = slf.get().state.with(py, |state| {
+            state.scope.as_ref().map(|scope| scope.clone_ref(py))
+        });
+        let Some(scope) = scope.flatten() else {
+            return Ok(None);
+        };
+        let surrounding = scope.surrounding(py);
+        scope.forget(py);
+        surrounding
+    }
+
     /// Whether contexts that hold this span mean [`Self::way_back`] instead.
     #[inline]
     pub(super) fn is_abandoned(&self) -> bool {

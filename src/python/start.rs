@@ -58,10 +58,7 @@ pub(super) fn start<'py>(
     };
     // What the last request of the connection left behind, if the server starts this one in its context.
     let is_left = current::is_set(py)?;
-    if is_left
-        && let Some(current) = current::span(py)?
-        && serves_already(&current, scope)
-    {
+    if serves_already(scope, receive, send, is_left)? {
         return Ok(None);
     }
     let (settings, hooks) = (middleware.get().settings(), middleware.get().hooks());
@@ -290,21 +287,65 @@ fn begin(
     Some(begun)
 }
 
-/// Whether an outer middleware has a live span for this very request: the same scope, or a copy of it, which shares the
-/// list of headers that the server made for the request.
-#[cold]
-fn serves_already(current: &Bound<'_, Span>, scope: &Bound<'_, PyDict>) -> bool {
+/// Whether an outer middleware has a live span for this very request. It is found by what it gave to its application, or by
+/// what is current; spans of the application's may stand between.
+#[inline]
+fn serves_already(
+    scope: &Bound<'_, PyDict>,
+    receive: &Bound<'_, PyAny>,
+    send: &Bound<'_, PyAny>,
+    is_left: bool,
+) -> PyResult<bool> {
     let py = scope.py();
-    let Ok(server) = current.cast::<ServerSpan>() else {
-        return false;
+    for channel in [receive, send] {
+        if let Ok(channel) = channel.cast_exact::<Channel>()
+            && let (Some(server), _) = channel.get().ends(py)
+            && serves(&server, scope)
+        {
+            return Ok(true);
+        }
+    }
+    if !is_left {
+        return Ok(false);
+    }
+    let Some(current) = current::span(py)? else {
+        return Ok(false);
     };
+    match current.cast::<ServerSpan>() {
+        Ok(server) => Ok(serves(server, scope)),
+        Err(_) => serves_around(current, scope),
+    }
+}
+
+/// How many spans of the application's are looked through for the server span around them.
+const MAX_SPANS_BETWEEN: usize = 64;
+
+#[cold]
+fn serves_around(inner: Bound<'_, Span>, scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let mut current = inner;
+    for _ in 0..MAX_SPANS_BETWEEN {
+        let Some(surrounding) = Span::surrounding(&current)? else {
+            break;
+        };
+        if let Ok(server) = surrounding.cast::<ServerSpan>() {
+            return Ok(serves(server, scope));
+        }
+        current = surrounding;
+    }
+    Ok(false)
+}
+
+/// Whether the span is of the request with this scope, or a copy of it, which shares the list of headers that the server made
+/// for the request.
+#[inline]
+fn serves(server: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> bool {
     let Some(serving) = ServerSpan::scope(server) else {
         return false;
     };
     if serving.is(scope) {
         return true;
     }
-    let headers = pyo3::intern!(py, "headers");
+    let headers = pyo3::intern!(scope.py(), "headers");
     item(&serving, headers)
         .zip(item(scope, headers))
         .is_some_and(|(ours, theirs)| ours.is(theirs))

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from asgi.serving import SAMPLED, SPAN_ID, TRACE_ID, App, Receive, Scope, Send
+from asgi.serving import SAMPLED, SPAN_ID, TRACE_ID, UNSAMPLED, App, Receive, Scope, Send
 from rvh_trace import RvhTraceMiddleware, current_span, inject, span
 from rvh_trace.testing import InMemoryExporter
 
@@ -35,6 +35,16 @@ async def working(scope: Scope, receive: Receive, send: Send) -> None:
     """An application with a span of its own."""
     with span("work"):
         await answering()(scope, receive, send)
+
+
+def in_a_span(inner: App) -> App:
+    """A middleware of the application's that traces what it surrounds."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with span("between"):
+            await inner(scope, receive, send)
+
+    return app
 
 
 def server_spans(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
@@ -62,6 +72,43 @@ class TestTheirsAroundOurs:
             f"{server.context.span_id:016x}",
         )
         assert work.trace_id == TRACE_ID
+
+    def test_of_fastapi_is_the_one_server_span_too(self, spans: InMemoryExporter, theirs: Theirs) -> None:
+        provider, exporter = theirs
+        app = FastAPI(telemetry={"tracer_provider": provider})
+
+        @app.get("/items/{item_id}")
+        async def item(item_id: int) -> int:
+            with span("work"):
+                return item_id
+
+        app.add_middleware(RvhTraceMiddleware)
+        asyncio.run(serve(app, http_scope("/items/7")))
+        (server,) = server_spans(exporter)
+        assert server.name == "GET /items/{item_id}"
+        assert server.context is not None
+        (work,) = spans
+        assert (work.name, work.trace_id) == ("work", f"{server.context.trace_id:032x}")
+
+    @pytest.mark.parametrize("sampled", [True, False])
+    def test_the_sampling_of_theirs_is_that_of_ours(self, theirs: Theirs, sampled: bool) -> None:
+        provider, _ = theirs
+        scope = with_headers(SAMPLED if sampled else UNSAMPLED)
+        with InMemoryExporter() as spans:
+            asyncio.run(serve(StarletteMiddleware(RvhTraceMiddleware(working), tracer_provider=provider), scope))
+            assert sorted(one.kind for one in spans) == (["internal"] if sampled else [])
+
+    def test_an_error_passes_through_both(self, spans: InMemoryExporter, theirs: Theirs) -> None:
+        provider, exporter = theirs
+        error = LookupError("tea")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            raise error
+
+        with pytest.raises(LookupError) as caught:
+            asyncio.run(serve(StarletteMiddleware(RvhTraceMiddleware(app), tracer_provider=provider)))
+        assert caught.value is error
+        assert (len(server_spans(exporter)), list(spans)) == (1, [])
 
     def test_what_we_inject_is_theirs(self, spans: InMemoryExporter, theirs: Theirs) -> None:
         provider, exporter = theirs
@@ -161,6 +208,23 @@ class TestOursTwice:
         inner.add_middleware(RvhTraceMiddleware)
         outer = Starlette(routes=[Mount("/shop", inner)])
         self.assert_one(spans, outer, "/shop/items/7", "GET /shop/items/{id}")
+
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_with_spans_of_the_application_between_them(self, spans: InMemoryExporter, depth: int) -> None:
+        app: App = RvhTraceMiddleware(working)
+        for _ in range(depth):
+            app = in_a_span(app)
+        self.assert_one(spans, RvhTraceMiddleware(app), "/items/7", "GET")
+        assert len(spans) == depth + 2
+
+    def test_with_a_task_and_a_copy_of_the_scope_between_them(self, spans: InMemoryExporter) -> None:
+        inner = RvhTraceMiddleware(working)
+
+        async def between(scope: Scope, receive: Receive, send: Send) -> None:
+            with span("between"):
+                await asyncio.create_task(inner(dict(scope), receive, send))
+
+        self.assert_one(spans, RvhTraceMiddleware(between), "/items/7", "GET")
 
     def test_requests_inside_a_request_are_requests(self, spans: InMemoryExporter) -> None:
         """An application that calls another one, with a scope of its own, as test clients in handlers do."""
