@@ -88,11 +88,20 @@ def path_of_mount(mount: object) -> str | None:
     return None if mounts_a_router(mount) else "/{path}"
 
 
+def path_below_root(scope: Mapping[str, Any]) -> str:
+    """The path that routers match: empty where the scope has none that is text."""
+    path, root = scope.get("path"), scope.get("root_path")
+    if not isinstance(path, str):
+        return ""
+    return path.removeprefix(root) if isinstance(root, str) else path
+
+
 def _levels(scope: Mapping[str, Any], mounted_at: str) -> Iterator[Level]:
     routes = _routes(scope.get("router"))
     if routes is not None:
-        fastapi: Mapping[str, Any] = scope.get("fastapi") or {}
-        yield from _levels_below(Level("", None, routes), mounted_at, "included_router" in fastapi, _DEEPEST)
+        fastapi: object = scope.get("fastapi")
+        with_included = isinstance(fastapi, dict) and "included_router" in fastapi
+        yield from _levels_below(Level("", None, routes), mounted_at, with_included, _DEEPEST)
 
 
 def _levels_below(level: Level, mounted_at: str, with_included: bool, deepest: int) -> Iterator[Level]:
@@ -141,8 +150,7 @@ def _leads_to(level: Level, dispatched: object) -> bool:
 
 def _matches(route: object, scope: Mapping[str, Any]) -> bool:
     pattern = getattr(route, "path_regex", None)
-    path: str = scope.get("path", "")
-    return pattern is not None and pattern.match(path.removeprefix(scope.get("root_path") or "")) is not None
+    return pattern is not None and pattern.match(path_below_root(scope)) is not None
 
 
 def _routes(application: object) -> list[object] | tuple[object, ...] | None:

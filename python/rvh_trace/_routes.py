@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from rvh_trace._mounts import is_mount, mount_templates, path_of_endpoint, path_of_mount, template
+from rvh_trace._mounts import is_mount, mount_templates, path_below_root, path_of_endpoint, path_of_mount, template
 
 ROUTE_KEY = "rvh_trace.http.route"
 """The key of the scope for a framework that leaves nothing there itself: the template without `root_path`, a `str`."""
@@ -96,7 +96,7 @@ def _leads_to(route: object, endpoint: object) -> bool:
 
 def _frontend_path(scope: Mapping[str, Any], below: object) -> str | None:
     """The prefix of a FastAPI frontend, which has no parameters, and the path below it, which it keeps in the scope."""
-    path: str = scope.get("path", "").removeprefix(scope.get("root_path") or "")
+    path = path_below_root(scope)
     if not isinstance(below, str) or not path.endswith(below):
         return None
     return path.removesuffix(below).rstrip("/") + "/{path}"
@@ -107,7 +107,7 @@ def _litestar_mount(scope: Mapping[str, Any]) -> str | None:
     routes = getattr(scope.get("litestar_app"), "routes", ())
     handler, raw_path = scope.get("route_handler"), scope.get("raw_path", b"")
     paths = [template(route) or "" for route in routes if getattr(route, "route_handler", None) is handler]
-    if len(paths) > 1:
-        full: str = raw_path.decode("latin-1").removeprefix(scope.get("root_path") or "")
+    if len(paths) > 1 and isinstance(raw_path, bytes):
+        full = raw_path.decode("latin-1").removeprefix(scope.get("root_path") or "")
         paths = [path for path in sorted(paths, key=len, reverse=True) if full.startswith(path)]
     return paths[0].rstrip("/") if paths else None

@@ -8,6 +8,7 @@ UNREADABLE_HEADERS = "headers that cannot be iterated cost the span"
 LATE_SEND = "a message sent after the application has returned does not reach the server"
 RETURN_VALUE = "what the application returns is lost"
 SEND_BY_KEYWORD = "send(message=...) raises TypeError"
+FASTAPI_OF_ODD_TYPE = "reading the route of a scope whose `fastapi` is no dict raises inside"
 ROUTE_OF_ODD_SCOPE = "reading the route of a scope with values of wrong types raises inside"
 
 KNOWN: frozenset[str] = frozenset()

@@ -8,6 +8,7 @@ import pytest
 from transparency.comparison import OPTIONS, Options, compare
 from transparency.drive import by_hand
 from transparency.known import (
+    FASTAPI_OF_ODD_TYPE,
     KNOWN,
     LATE_SEND,
     ONE_SHOT_HEADERS,
@@ -31,12 +32,19 @@ class Route:
     path_format = "/items/{item}"
 
 
+class Router:
+    """The outermost router."""
+
+    routes = ()
+
+
 EXAMPLES: dict[str, Example] = {
     ONE_SHOT_HEADERS: Example({**SCOPE, "headers": Make(iter, ([(b"host", b"shop.example")],))}, [], ANSWER),
     UNREADABLE_HEADERS: Example({**SCOPE, "headers": None}, [], ANSWER),
     LATE_SEND: Example(SCOPE, [], [("send", START)], late=(BODY,)),
     RETURN_VALUE: Example(SCOPE, [], [*ANSWER, ("return", 7)]),
     SEND_BY_KEYWORD: Example(SCOPE, [], [("send by keyword", START)]),
+    FASTAPI_OF_ODD_TYPE: Example({**SCOPE, "endpoint": 7, "router": Make(Router), "fastapi": True}, [], ANSWER),
     ROUTE_OF_ODD_SCOPE: Example({**SCOPE, "endpoint": 7, "route": Make(Route), "app_root_path": b"/api"}, [], ANSWER),
 }
 
