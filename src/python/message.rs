@@ -4,8 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::borrowed::{int, item};
 use super::convert::ascii;
-use super::request::{int, item};
 
 /// A message, either way.
 #[derive(Clone, Copy, Debug, PartialEq)]

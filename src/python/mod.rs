@@ -4,6 +4,7 @@
 //! [`errors::guard`]; classes are frozen, their state sits in an [`cell::AttachedCell`]; a finished span holds no Python object.
 
 mod asgi;
+mod borrowed;
 mod cell;
 mod channel;
 mod convert;
@@ -18,12 +19,15 @@ mod future;
 mod hook;
 mod imports;
 mod lifecycle;
+mod measurement;
 mod message;
 mod message_coroutine;
+mod method;
 mod outer;
 mod propagate;
 mod request;
 mod response;
+mod response_start;
 mod route;
 mod scope;
 mod server_span;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::borrowed::item;
 use super::imports;
-use super::request::item;
 use crate::context::{SpanContext, TraceFlags};
 use crate::id::{SpanId, TraceId};
 

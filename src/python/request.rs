@@ -3,107 +3,19 @@
 //! Nothing a client or a server put there can raise, and reading it runs no Python code: what has the wrong type is left
 //! out, an iterator of headers is left alone, bytes that are no UTF-8 are taken for Latin-1.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyString};
+use pyo3::types::PyDict;
 
-use super::convert::{ascii, with_text};
+use super::borrowed::{bytes, header_pairs, int, item, members, with_str};
+use super::method::Method;
 use crate::context::Context;
 use crate::http_server::{
-    Forwarded, ForwardedHeaders, HttpServerSettings, OptIn, SyntheticType, is_known_method, latin1,
-    redact_query, split_host,
+    Forwarded, ForwardedHeaders, HttpServerSettings, OptIn, SyntheticType, latin1, redact_query,
+    split_host,
 };
 use crate::propagation::{Carrier, Propagators};
 use crate::span::Span as Recording;
 use crate::wire::attribute::key;
-
-/// The name of a span whose method is not known (HTTP semantic conventions, "Name").
-const UNKNOWN_METHOD_NAME: &str = "HTTP";
-
-/// An entry of a scope or message.
-///
-/// Borrowed from the dict: it must not change while the entry is in use, so no Python code may run. A comparison of keys that
-/// raises counts as "not there".
-#[inline]
-#[expect(
-    unsafe_code,
-    reason = "a dozen entries a request, each counted otherwise"
-)]
-pub(super) fn item<'a, 'py>(
-    dict: &'a Bound<'py, PyDict>,
-    key: &Bound<'py, PyString>,
-) -> Option<Borrowed<'a, 'py, PyAny>> {
-    // SAFETY: attached; a dict and a string; a borrowed reference, or null, perhaps with an error set.
-    unsafe {
-        let value = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
-        if value.is_null() {
-            if !ffi::PyErr_Occurred().is_null() {
-                ffi::PyErr_Clear();
-            }
-            return None;
-        }
-        Some(Borrowed::from_ptr(dict.py(), value))
-    }
-}
-
-/// The members of a list or tuple, as they are stored.
-#[inline]
-#[expect(
-    unsafe_code,
-    reason = "eleven headers a request, and a checked access counts a reference each"
-)]
-fn members<'a, 'py>(sequence: &'a Borrowed<'_, 'py, PyAny>) -> &'a [Borrowed<'a, 'py, PyAny>] {
-    let object = sequence.as_ptr();
-    // SAFETY: attached; a list or tuple keeps `ob_size` valid references in a row, which live while it is not changed, and
-    // no Python code runs while they are read (see the module). `Borrowed` is a pointer to an object. An empty list may have
-    // no row at all.
-    unsafe {
-        let first = if ffi::PyTuple_Check(object) != 0 {
-            (&raw mut (*object.cast::<ffi::PyTupleObject>()).ob_item).cast()
-        } else if ffi::PyList_Check(object) != 0 {
-            (*object.cast::<ffi::PyListObject>()).ob_item
-        } else {
-            return &[];
-        };
-        let count = ffi::Py_SIZE(object).cast_unsigned();
-        if count == 0 {
-            return &[];
-        }
-        std::slice::from_raw_parts(first.cast::<Borrowed<'a, 'py, PyAny>>(), count)
-    }
-}
-
-/// The contents of a `bytes` object, or of an instance of a subclass.
-#[inline]
-#[expect(unsafe_code, reason = "two checked calls a header otherwise")]
-fn bytes<'a>(object: &'a Borrowed<'_, '_, PyAny>) -> Option<&'a [u8]> {
-    let pointer = object.as_ptr();
-    // SAFETY: attached; a `bytes` has `ob_size` bytes from `ob_sval` on, which never change and live as long as the borrow.
-    unsafe {
-        if ffi::PyBytes_Check(pointer) == 0 {
-            return None;
-        }
-        let first = (&raw const (*pointer.cast::<ffi::PyBytesObject>()).ob_sval).cast::<u8>();
-        let count = ffi::Py_SIZE(pointer).cast_unsigned();
-        Some(std::slice::from_raw_parts(first, count))
-    }
-}
-
-/// Calls `then` with the text of `value`, if it is a string.
-#[inline]
-pub(super) fn with_str<R>(
-    value: Option<Borrowed<'_, '_, PyAny>>,
-    then: impl FnOnce(&str) -> R,
-) -> Option<R> {
-    let value = value?;
-    if let Some(text) = ascii(&value) {
-        return Some(then(text));
-    }
-    value
-        .cast::<PyString>()
-        .ok()
-        .map(|text| with_text(&text, then))
-}
 
 /// A request: its scope and the list of its headers, borrowed.
 pub(super) struct Request<'a, 'py> {
@@ -250,11 +162,9 @@ impl<'a, 'py> Request<'a, 'py> {
         method.with_reported(py, |reported| {
             span.push_known_str(&key!("http.request.method"), reported);
         });
-        if method.known == Known::No {
-            method.with_sent(py, |sent| {
-                span.push_known_str(&key!("http.request.method_original"), sent);
-            });
-        }
+        method.with_original(py, |sent| {
+            span.push_known_str(&key!("http.request.method_original"), sent);
+        });
         with_str(item(scope, pyo3::intern!(py, "path")), |path| {
             span.push_known_str(&key!("url.path"), path);
         });
@@ -381,19 +291,6 @@ pub(super) fn with_scheme(
     }
 }
 
-/// The headers of a list or tuple of pairs; what is no pair of `bytes` is skipped, and an iterator is left alone.
-#[inline]
-pub(super) fn header_pairs<'a>(
-    headers: &'a Borrowed<'_, '_, PyAny>,
-) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    members(headers)
-        .iter()
-        .filter_map(|pair| match members(pair) {
-            [name, value, ..] => Some((bytes(name)?, bytes(value)?)),
-            _ => None,
-        })
-}
-
 /// All headers of a request, for propagators.
 struct HeaderList<'a, 'b, 'py>(&'a Borrowed<'b, 'py, PyAny>);
 
@@ -432,101 +329,4 @@ fn port(value: &Bound<'_, PyAny>) -> Option<i64> {
         })?
         .map(Into::into)
     })
-}
-
-/// The value of an `int` that fits.
-#[inline]
-pub(super) fn int(value: &Bound<'_, PyAny>) -> Option<i64> {
-    value
-        .cast::<PyInt>()
-        .ok()
-        .and_then(|value| value.extract().ok())
-}
-
-/// The request method, and how it is reported.
-#[derive(Default)]
-pub(super) struct Method {
-    sent: Option<Py<PyString>>,
-    known: Known,
-}
-
-#[derive(Clone, Copy, PartialEq, Default)]
-enum Known {
-    #[default]
-    No,
-    Yes,
-    /// The handshake of a websocket, whose scope has no method.
-    Get,
-}
-
-impl Method {
-    #[inline]
-    pub(super) fn read(
-        scope: &Bound<'_, PyDict>,
-        is_websocket: bool,
-        known_methods: Option<&[String]>,
-    ) -> Self {
-        if is_websocket {
-            return Self {
-                sent: None,
-                known: Known::Get,
-            };
-        }
-        let method = item(scope, pyo3::intern!(scope.py(), "method"));
-        let known = with_str(method, |sent| is_known_method(sent, known_methods));
-        let sent = method.and_then(|sent| sent.to_owned().cast_into::<PyString>().ok());
-        Self {
-            known: if known == Some(true) {
-                Known::Yes
-            } else {
-                Known::No
-            },
-            sent: sent.map(Bound::unbind),
-        }
-    }
-
-    #[inline]
-    fn with_sent(&self, py: Python<'_>, then: impl FnOnce(&str)) {
-        let sent = self.sent.as_ref().map(|sent| sent.bind(py).as_any());
-        with_str(sent.map(Bound::as_borrowed), then);
-    }
-
-    /// Calls `then` with `http.request.method`.
-    #[inline]
-    pub(super) fn with_reported(&self, py: Python<'_>, then: impl FnOnce(&str)) {
-        match self.known {
-            Known::No => then("_OTHER"),
-            Known::Yes => self.with_sent(py, then),
-            Known::Get => then("GET"),
-        }
-    }
-
-    /// Whether the response has no body, whatever the application sends.
-    pub(super) fn is_head(&self, py: Python<'_>) -> bool {
-        let sent = self.sent.as_ref().map(|sent| sent.bind(py).as_any());
-        with_str(sent.map(Bound::as_borrowed), |sent| sent == "HEAD") == Some(true)
-    }
-
-    /// Calls `then` with what stands in the span's name.
-    #[inline]
-    pub(super) fn with_name<R>(&self, py: Python<'_>, then: impl FnOnce(&str) -> R) -> R {
-        if self.known == Known::Yes
-            && let Some(sent) = &self.sent
-        {
-            let sent = sent.bind(py);
-            return match ascii(sent) {
-                Some(sent) => then(sent),
-                None => with_text(sent, then),
-            };
-        }
-        then(match self.known {
-            Known::Get => "GET",
-            _ => UNKNOWN_METHOD_NAME,
-        })
-    }
-
-    /// Lets go of it here and now.
-    pub(super) fn forget(self, py: Python<'_>) {
-        drop(self.sent.map(|sent| sent.into_bound(py)));
-    }
 }

@@ -1,115 +1,24 @@
-//! The response side of a server span: what its start brings, and what is written when it is over.
+//! The end of a server span: how the request went, and what is written of it, on the span and in the metrics.
 
 use std::borrow::Cow;
 
 use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use super::convert::ascii;
+use super::borrowed::with_str;
 use super::errors::guard;
 use super::exception::{Ending, OUTCOME, type_name};
 use super::exchange::Exchange;
 use super::hook::wrong_result;
-use super::request::{RequestUrl, header_pairs, item, with_scheme, with_str};
+use super::measurement::measure;
 use super::route;
 use super::server_span::ServerSpan;
-use super::span::Span;
-use super::traffic::Traffic;
 use crate::attribute::Value;
 use crate::exception;
-use crate::http_server::{
-    ErrorOutcomes, HttpServerSettings, OptIn, Outcome, TraceResponseHeaders, trace_response,
-};
-use crate::metrics::{Exemplar, HttpServerMetrics, Measured, Request};
+use crate::http_server::{ErrorOutcomes, HttpServerSettings, Outcome};
+use crate::metrics::Exemplar;
 use crate::span::{Span as Recording, Status};
 use crate::wire::attribute::key;
-
-/// What the start of a response is for beside its status: captured headers, the hook, and headers of our own, with which it
-/// gives the message to send instead.
-#[cold]
-pub(super) fn decorate<'py>(
-    slf: &Bound<'py, ServerSpan>,
-    message: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = slf.py();
-    let Some(instrumentation) = ServerSpan::instrumentation(slf) else {
-        return Ok(None);
-    };
-    let (middleware, settings) = (instrumentation.get(), instrumentation.get().settings());
-    let span = slf.as_super();
-    let Ok(start) = message.cast::<PyDict>() else {
-        return Ok(None);
-    };
-    if let Some(headers) = item(start, pyo3::intern!(py, "headers"))
-        && !settings.response_headers.is_empty()
-    {
-        let captured = settings.response_headers.collect(header_pairs(&headers));
-        span.get().with_recording(py, |span| {
-            captured.for_each(|key, value| span.set_attribute(key, value));
-        });
-    }
-    let decorated = add_headers(settings, span, start)?;
-    let sent = decorated.as_ref().unwrap_or(start);
-    middleware.hooks().response.call(py, (span, sent))?;
-    Ok(decorated.map(Bound::into_any))
-}
-
-/// The message with the headers that tell the client its trace; a message of its own, because the application may send
-/// the same one again. What is no plain message, or has headers that may be read only once, stays as it is.
-fn add_headers<'py>(
-    settings: &HttpServerSettings,
-    span: &Bound<'py, Span>,
-    start: &Bound<'py, PyDict>,
-) -> PyResult<Option<Bound<'py, PyDict>>> {
-    let py = start.py();
-    let wanted = settings.trace_response_headers;
-    let context = span.get().clone_context(py);
-    let is_plain = start.is_exact_instance_of::<PyDict>() && is_http_response(start);
-    if wanted.is_empty() || !context.is_valid() || !is_plain {
-        return Ok(None);
-    }
-    let headers = match item(start, pyo3::intern!(py, "headers")) {
-        None => PyList::empty(py),
-        Some(before) => {
-            if let Ok(before) = before.cast::<PyList>() {
-                PyList::new(py, before.iter())?
-            } else if let Ok(before) = before.cast::<PyTuple>() {
-                before.to_list()
-            } else {
-                return Ok(None);
-            }
-        }
-    };
-    let add = |name: &str, value: &[u8]| {
-        headers.append((PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value)))
-    };
-    if wanted.has(TraceResponseHeaders::SERVER_TIMING) {
-        add(
-            trace_response::SERVER_TIMING,
-            &trace_response::format_server_timing(&context),
-        )?;
-    }
-    if wanted.has(TraceResponseHeaders::TRACERESPONSE) {
-        add(
-            trace_response::TRACERESPONSE,
-            &trace_response::format_traceresponse(&context),
-        )?;
-    }
-    add(trace_response::EXPOSE_HEADERS, wanted.exposed().as_bytes())?;
-    let decorated = start.copy()?;
-    decorated.set_item(pyo3::intern!(py, "headers"), headers)?;
-    Ok(Some(decorated))
-}
-
-/// Whether the message starts an HTTP response. No script can read what the handshake of a websocket brings, and servers of
-/// ASGI 2.0 take no headers there.
-fn is_http_response(start: &Bound<'_, PyDict>) -> bool {
-    item(start, pyo3::intern!(start.py(), "type"))
-        .as_deref()
-        .and_then(ascii)
-        == Some("http.response.start")
-}
 
 /// How a request ended.
 enum Ended<'a> {
@@ -436,55 +345,4 @@ fn write_response(
     if let Some(websocket) = &exchange.websocket {
         websocket.write(span);
     }
-}
-
-/// Records the request in the metrics.
-#[inline]
-fn measure(
-    metrics: &HttpServerMetrics,
-    exchange: &Exchange,
-    py: Python<'_>,
-    settings: &HttpServerSettings,
-    error_type: Option<&str>,
-    route: Option<&str>,
-    exemplar: Exemplar,
-) {
-    let Some(scope) = &exchange.scope else { return };
-    let scope = scope.bind(py);
-    let traffic = exchange.traffic.as_deref().unwrap_or(&Traffic::NONE);
-    let wanted = |size| settings.opt_in.has(size);
-    let measured = Measured {
-        duration_ns: exemplar.unix_ns.saturating_sub(exchange.start.unix_ns()),
-        request_body_bytes: wanted(OptIn::REQUEST_BODY_SIZE_METRIC)
-            .then_some(traffic.request_bytes),
-        response_body_bytes: traffic
-            .response_bytes()
-            .filter(|_| wanted(OptIn::RESPONSE_BODY_SIZE_METRIC)),
-        exemplar: Some(exemplar),
-    };
-    let url = exchange.url.as_deref();
-    let server = url.and_then(RequestUrl::server);
-    let version = item(scope, pyo3::intern!(py, "http_version"));
-    with_scheme(scope, url, |scheme| {
-        exchange.method.with_reported(py, |method| {
-            let record = |protocol_version: Option<&str>| {
-                let request = Request {
-                    status_code: exchange.status.and_then(|status| status.try_into().ok()),
-                    route,
-                    method,
-                    scheme,
-                    error_type,
-                    protocol_version,
-                    server,
-                };
-                metrics.record(&request, &measured);
-                if settings.opt_in.has(OptIn::ACTIVE_REQUESTS_METRIC) {
-                    metrics.active_requests(method, scheme, -1);
-                }
-            };
-            if with_str(version, |version| record(Some(version))).is_none() {
-                record(None);
-            }
-        });
-    });
 }

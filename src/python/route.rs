@@ -12,9 +12,9 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::borrowed::{item, with_str};
 use super::cell::AttachedCell;
 use super::imports;
-use super::request::{item, with_str};
 use super::server_span::ServerSpan;
 
 /// How many templates are remembered: an application that makes routes as it goes gains nothing, and loses nothing.

@@ -23,7 +23,7 @@ use super::exchange::{Exchange, Noted};
 use super::message::Message;
 use super::message_coroutine::MessageCoroutine;
 use super::span::{Body, Span};
-use super::{current, response, websocket};
+use super::{current, response, response_start, websocket};
 use crate::clock::monotonic_ns;
 use crate::span::take_buffer;
 
@@ -118,7 +118,7 @@ impl ServerSpan {
         });
         let decorated = if noted.decorates {
             guard(py, "reading the start of a response", || {
-                response::decorate(slf, message)
+                response_start::decorate(slf, message)
             })?
             .flatten()
         } else {

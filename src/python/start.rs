@@ -7,10 +7,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::asgi::ServerInstrumentation;
+use super::borrowed::item;
 use super::channel::{Channel, Direction};
 use super::convert::ascii;
 use super::current::{self, Scope};
-use super::request::{Method, Request, RequestUrl, item, with_scheme};
+use super::method::Method;
+use super::request::{Request, RequestUrl, with_scheme};
 use super::server_span::ServerSpan;
 use super::span::{Body, Span};
 use super::span_context::Context;

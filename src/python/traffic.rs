@@ -4,8 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::borrowed::{int, item};
 use super::convert::ascii;
-use super::request::{int, item};
 use crate::http_server::{HttpServerSettings, OptIn};
 use crate::span::Span as Recording;
 

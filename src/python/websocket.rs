@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::borrowed::item;
 use super::channel::Direction;
 use super::convert::with_text;
-use super::request::item;
 use super::traffic::len;
 use crate::clock::Start;
 use crate::span::{Span as Recording, SpanKind};
