@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .collector import CollectorError, collector
 from .imports import NATIVE_MODULES, ModuleSize, module_size
-from .process import ContenderProcess
 from .results import Group, import_group, size_group, subject_group
 from .run import contenders, measure_imports, measure_subjects
 from .sample import Pair, Sample
@@ -20,13 +19,13 @@ from .subjects import IMPORT, NAMES, SIZE, SUBJECTS, Key
 from .table import markdown, plain
 
 METHOD = """\
-Times are medians over rounds. In a round every contender is measured once, in its own process, beside its own baseline:
-batches of both in turn, the median batch of each, and from these the ratio or the difference; the result is the median
-of those, then the lowest and the highest. Nothing is subtracted, the loop's own 10 ns are in both. gc.collect() before
-a round, the garbage collector on within it. Every library exports with its defaults to a live collector, while it is
-timed and between batches. `cpu and export` is the processor time of the whole process for an operation, all threads,
-until its spans are sent: what a library does later, or on another thread, is there. The count of spans includes
-warm-up, parents and sampled baselines.\
+Times are medians over rounds. Each group of rows has new processes. In a round every contender is measured once, in its
+own process, beside its own baseline: batches of both in turn, the median batch of each, and from these the ratio or the
+difference; the result is the median of those, then the lowest and the highest. Nothing is subtracted, the loop's own
+10 ns are in both. gc.collect() before a round, the garbage collector on within it. Every library exports with its
+defaults to a live collector, while it is timed and between batches. `cpu and export` is the processor time of the whole
+process for an operation, all threads, until its spans are sent: what a library does later, or on another thread, is
+there. The count of spans includes warm-up, parents and sampled baselines.\
 """
 
 
@@ -47,7 +46,7 @@ FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41)
 class Measured:
     """Everything one run found."""
 
-    samples: Mapping[Key, Mapping[int, Sample]]
+    samples: Mapping[str, Mapping[Key, Mapping[int, Sample]]]
     versions: Mapping[str, str]
     missing: Mapping[str, str]
     failures: Mapping[str, str]
@@ -79,16 +78,25 @@ def measure(names: Sequence[str], effort: Effort, endpoint: str | None) -> tuple
     """Runs what `names` asks for; returns what was exported to and what was found."""
     subjects = [subject for subject in SUBJECTS if subject.name in names]
     described = "none needed"
-    samples: dict[Key, dict[int, Sample]] = {}
-    processes: Mapping[str, ContenderProcess] = {}
+    samples: dict[str, dict[Key, dict[int, Sample]]] = {}
+    versions: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    failures: dict[str, str] = {}
     if subjects:
-        with destination(endpoint) as (described, url), contenders(subjects, url) as processes:
-            samples = measure_subjects(subjects, processes, effort.rounds, effort.budget_s)
+        with destination(endpoint) as (described, url):
+            for subject in subjects:
+                # New processes for each group of lines: none depends on what else was asked for.
+                with contenders([subject], url) as processes:
+                    samples[subject.name] = measure_subjects([subject], processes, effort.rounds, effort.budget_s)
+                for name, process in processes.items():
+                    versions |= {name: process.version} if process.version else {}
+                    missing |= {name: process.missing} if process.missing is not None else {}
+                    failures |= {name: process.failure} if process.failure is not None else {}
     return described, Measured(
         samples,
-        {name: process.version for name, process in processes.items() if process.version},
-        {name: process.missing for name, process in processes.items() if process.missing is not None},
-        {name: process.failure for name, process in processes.items() if process.failure is not None},
+        versions,
+        missing,
+        failures,
         measure_imports(effort.import_pairs) if IMPORT in names else {},
         {name: module_size(name) for name in NATIVE_MODULES} if SIZE in names else {},
     )
@@ -100,7 +108,9 @@ def groups(names: Sequence[str], measured: Measured) -> list[Group]:
     def absent(key: Key) -> str:
         return "failed" if key[0] in measured.failures else "not installed"
 
-    found = [subject_group(subject, measured.samples, absent) for subject in SUBJECTS if subject.name in names]
+    found = [
+        subject_group(subject, measured.samples[subject.name], absent) for subject in SUBJECTS if subject.name in names
+    ]
     if measured.imports:
         found.append(import_group(measured.imports))
     if measured.sizes:
@@ -126,8 +136,9 @@ def as_json(head: str, measured: Measured) -> str:
         {
             "heading": head.splitlines(),
             "samples": {
-                "/".join(key): {number: asdict(sample) for number, sample in rounds.items()}
-                for key, rounds in measured.samples.items()
+                "/".join((name, *key)): {number: asdict(sample) for number, sample in rounds.items()}
+                for name, of_subject in measured.samples.items()
+                for key, rounds in of_subject.items()
             },
             "imports": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.imports.items()},
             "sizes": {name: size and asdict(size) for name, size in measured.sizes.items()},
