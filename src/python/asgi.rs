@@ -3,7 +3,8 @@
 //! `RvhTraceMiddleware.__call__` is a Python `async def` (uvicorn takes anything else for an ASGI 2 application); the rest
 //! is in [`super::start`], [`super::exchange`] and [`super::response`].
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
@@ -145,7 +146,7 @@ impl ServerInstrumentation {
         let env = |name: &str| std::env::var(name).ok();
         let (settings, warnings) = load(&arguments, &env).map_err(|error| to_python(py, &error))?;
         for warning in warnings {
-            diagnostic::log_once(Level::Warn, "http-server-variable", || warning);
+            warn_once(warning);
         }
         let _ = self.configured.set(Configured { settings, hooks });
         Ok(())
@@ -165,6 +166,16 @@ impl ServerInstrumentation {
 
     fn __clear__(&self) {
         self.templates.clear();
+    }
+}
+
+/// Says each warning once: every middleware reads the same variables.
+fn warn_once(warning: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&warning) {
+        diagnostic::log(Level::Warn, &warning);
+        said.insert(warning);
     }
 }
 
