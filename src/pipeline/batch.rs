@@ -15,7 +15,7 @@ use crate::wire::span::{Finished, put_span};
 
 /// A larger empty buffer is not kept for the next batch. Smaller ones are: a buffer that is mapped anew costs the thread
 /// that fills it a page fault every 4 KiB, 20 to 40 ns a span.
-const KEPT_CAPACITY: usize = 1024 * 1024;
+pub(super) const KEPT_CAPACITY: usize = 1024 * 1024;
 
 /// What became of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -68,10 +68,15 @@ impl Envelope {
 
     /// The request for `spans`, a run of `ScopeSpans.spans` or of `ScopeMetrics.metrics` fields.
     pub fn request(&self, spans: &[u8]) -> Bytes {
+        self.request_in(Vec::new(), spans)
+    }
+
+    /// [`Self::request`] in the memory of `out`, whose contents are lost.
+    pub fn request_in(&self, mut out: Vec<u8>, spans: &[u8]) -> Bytes {
         let scope_spans_len = self.scope.len() + spans.len();
         let resource_spans_len = self.resource.len() + bytes_len(scope_spans_len);
-        let mut out =
-            Vec::with_capacity(1 + varint_len(resource_spans_len as u64) + resource_spans_len);
+        out.clear();
+        out.reserve(1 + varint_len(resource_spans_len as u64) + resource_spans_len);
         put_varint(&mut out, u64::from(RESOURCE_SPANS));
         put_varint(&mut out, resource_spans_len as u64);
         out.extend_from_slice(&self.resource);
