@@ -90,10 +90,11 @@ fn in_scope(slf: &Bound<'_, ServerSpan>, scope: &Bound<'_, PyDict>) -> PyResult<
 }
 
 fn look_up(scope: &Bound<'_, PyDict>) -> PyResult<Option<Arc<str>>> {
-    let template: Option<String> = imports::route_template(scope.py())?
-        .call1((scope,))?
-        .extract()?;
-    Ok(template.map(Into::into))
+    let template = imports::route_template(scope.py())?.call1((scope,))?;
+    // A prefix is what a proxy or the server said: it may hold what is no UTF-8.
+    Ok(with_str(Some(template.as_borrowed()), |template| {
+        Arc::from(template)
+    }))
 }
 
 impl<'a, 'py> Dispatched<'a, 'py> {

@@ -339,3 +339,9 @@ def test_a_scope_that_pretends_to_be_routed_harms_nothing(traced: Traced) -> Non
             await asgi_application(scope, receive, send)
 
         assert traced(RvhTraceMiddleware(app), "/x").route is None
+
+
+def test_a_prefix_that_is_no_utf_8_is_in_the_route_as_far_as_it_can_be_written(spans: InMemoryExporter) -> None:
+    application = Starlette(routes=[Route("/", endpoint)], middleware=[TRACING])
+    asyncio.run(serve(application, http_scope(path="\ud800/", root_path="\ud800")))
+    assert [span.attributes["http.route"] for span in spans] == ["\ufffd\ufffd\ufffd/"]

@@ -1,5 +1,6 @@
 """What one run of an example showed to those outside the middleware, and how two runs differ."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ Event = tuple[Any, ...]
 _OWN_FILES = (str(Path(rvh_trace.__file__).parent), str(Path(__file__).with_name("broken.py")))
 _MAX_DEPTH = 6
 _NOT_SEEN = object()
+_ADDRESS = re.compile(r"(?<=Cancelled via cancel scope )[0-9a-f]+|\b0x[0-9a-f]{6,}\b")
 
 
 class Difference(AssertionError):  # noqa: N818 - what it is, not that it is an error
@@ -62,7 +64,7 @@ class Observation:
         return (
             self.name_of(error),
             type(error),
-            frozen(error.args),
+            frozen(_without_addresses(error.args)),
             error.__suppress_context__,
             frozen(getattr(error, "__notes__", None)),
             tuple(frames),
@@ -99,6 +101,11 @@ class Observation:
             f"event {index} differs\n  before:\n{before}\n  without: {_short(self._at(index), 2000)}\n"
             f"  with:    {_short(traced._at(index), 2000)}"
         )
+
+
+def _without_addresses(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """anyio says which scope and which task cancelled, by address: those of two runs differ with or without us."""
+    return tuple([_ADDRESS.sub("...", each) if type(each) is str else each for each in arguments])
 
 
 def _short(event: Any, length: int = 300) -> str:
