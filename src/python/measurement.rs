@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::borrowed::{item, with_str};
+use super::borrowed::{entry, with_str};
 use super::exchange::Exchange;
 use super::request::{RequestUrl, with_scheme};
 use super::traffic::Traffic;
@@ -35,7 +35,7 @@ pub(super) fn measure(
     };
     let url = exchange.url.as_deref();
     let server = url.and_then(RequestUrl::server);
-    let version = item(scope, pyo3::intern!(py, "http_version"));
+    let version = entry!(scope, "http_version");
     with_scheme(scope, url, |scheme| {
         exchange.method.with_reported(py, |method| {
             let record = |protocol_version: Option<&str>| {

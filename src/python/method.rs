@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::borrowed::{item, with_str};
+use super::borrowed::{entry, with_str};
 use super::convert::{ascii, with_text};
 use crate::http_server::is_known_method;
 
@@ -39,7 +39,7 @@ impl Method {
                 known: Known::Get,
             };
         }
-        let method = item(scope, pyo3::intern!(scope.py(), "method"));
+        let method = entry!(scope, "method");
         let known = with_str(method, |sent| is_known_method(sent, known_methods));
         let sent = method.and_then(|sent| sent.to_owned().cast_into::<PyString>().ok());
         Self {

@@ -6,7 +6,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::borrowed::{bytes, header_pairs, int, item, members, with_str};
+use super::borrowed::{bytes, entry, header_pairs, int, item, members, with_str};
 use super::method::Method;
 use crate::context::Context;
 use crate::http_server::{
@@ -40,7 +40,7 @@ impl<'a, 'py> Request<'a, 'py> {
     pub(super) fn read(scope: &'a Bound<'py, PyDict>) -> Self {
         Self {
             scope,
-            headers: item(scope, pyo3::intern!(scope.py(), "headers")),
+            headers: entry!(scope, "headers"),
         }
     }
 
@@ -165,18 +165,18 @@ impl<'a, 'py> Request<'a, 'py> {
         method.with_original(py, |sent| {
             span.push_known_str(&key!("http.request.method_original"), sent);
         });
-        with_str(item(scope, pyo3::intern!(py, "path")), |path| {
+        with_str(entry!(scope, "path"), |path| {
             span.push_known_str(&key!("url.path"), path);
         });
         let forwarded = headers.forwarded.as_deref();
         if let Some(scheme) = forwarded.and_then(|said| said.proto) {
             span.push_known_str(&key!("url.scheme"), scheme);
         } else {
-            with_str(item(scope, pyo3::intern!(py, "scheme")), |scheme| {
+            with_str(entry!(scope, "scheme"), |scheme| {
                 span.push_known_str(&key!("url.scheme"), scheme);
             });
         }
-        if let Some(query) = item(scope, pyo3::intern!(py, "query_string"))
+        if let Some(query) = entry!(scope, "query_string")
             && let Some(query) = bytes(&query)
             && !query.is_empty()
         {
@@ -189,7 +189,7 @@ impl<'a, 'py> Request<'a, 'py> {
             }
         });
         self.set_client(span, forwarded, settings);
-        with_str(item(scope, pyo3::intern!(py, "http_version")), |version| {
+        with_str(entry!(scope, "http_version"), |version| {
             span.push_known_str(&key!("network.protocol.version"), version);
         });
         if let Some(user_agent) = headers.user_agent {
@@ -224,7 +224,7 @@ impl<'a, 'py> Request<'a, 'py> {
                 span.push_known_int(&key!("client.port"), port.into());
             }
         }
-        let client = item(self.scope, pyo3::intern!(self.scope.py(), "client"));
+        let client = entry!(self.scope, "client");
         with_address(client, |address, port| {
             if said.is_none() {
                 span.push_known_str(&key!("client.address"), address);
@@ -287,7 +287,7 @@ pub(super) fn with_scheme(
     if let Some(scheme) = url.and_then(|url| url.scheme) {
         then(scheme);
     } else {
-        with_str(item(scope, pyo3::intern!(scope.py(), "scheme")), then);
+        with_str(entry!(scope, "scheme"), then);
     }
 }
 

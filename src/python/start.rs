@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::asgi::ServerInstrumentation;
-use super::borrowed::item;
+use super::borrowed::{entry, item};
 use super::channel::{Channel, Direction};
 use super::convert::ascii;
 use super::current::{self, Scope};
@@ -154,10 +154,7 @@ pub(super) fn start<'py>(
 /// The type of the scope; empty if it has none.
 #[inline]
 fn kind<'a>(scope: &'a Bound<'_, PyDict>) -> &'a str {
-    match item(scope, pyo3::intern!(scope.py(), "type"))
-        .as_deref()
-        .and_then(ascii)
-    {
+    match entry!(scope, "type").as_deref().and_then(ascii) {
         Some("http") => "http",
         Some("websocket") => "websocket",
         _ => "",
