@@ -15,7 +15,7 @@ PROFILE ?= release
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
-.PHONY: help demo test test-rust test-python test-all soak lint format docs-tables bench bench-server bench-rust build clean
+.PHONY: help demo test test-rust test-python test-all soak lint deny format docs-tables bench bench-server bench-rust build clean
 
 help: ## What one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ test-all: ## The Python tests on every CPython from 3.11 up on this machine
 		done; \
 	done
 
-lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest, the tables of the documentation
+lint: $(BUILT) $(VENV)/.group-lint deny ## clippy, rustfmt, ruff, pyright, stubtest, the tables of the documentation, crates
 	cargo fmt --check
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	cargo clippy --lib -- -D warnings
@@ -55,6 +55,16 @@ lint: $(BUILT) $(VENV)/.group-lint ## clippy, rustfmt, ruff, pyright, stubtest, 
 	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes rvh_trace --ignoreexternal
 	$(BIN)/python -m mypy.stubtest rvh_trace._rvh_trace --ignore-disjoint-bases --allowlist .stubtest-allowlist
 	$(BIN)/python semconv/tables.py --check
+
+deny: $(VENV)/.made ## Licences, sources and bans of the crates; where cargo-deny is installed, by it too, and advisories
+	$(BIN)/python tools/crates.py
+	@if ! command -v cargo-deny >/dev/null; then \
+		echo "cargo-deny is not installed (cargo install --locked cargo-deny): advisories are not checked"; \
+	else \
+		cargo deny check bans licenses sources; \
+		if cargo deny fetch db 2>/dev/null; then cargo deny check --disable-fetch advisories; \
+		else echo "the database of advisories cannot be reached: they are not checked"; fi; \
+	fi
 
 docs-tables: $(VENV)/.group-test ## docs/telemetry.md from the registry in semconv/
 	$(BIN)/python semconv/tables.py

@@ -4,13 +4,11 @@
 //! buffer grows. The bound covers what waits *and* what the worker holds, so memory stays flat while a collector is
 //! down. When it is full the newest span is dropped: what is queued explains how the trouble began.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::PoisonError;
 
 use crate::config::BatchConfig;
 use crate::stats::{DropReason, Stats};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Notify, Ordering};
 use crate::wire::span::{Finished, put_span};
 
 /// A larger empty buffer is not kept for the next batch. Smaller ones are: a buffer that is mapped anew costs the thread
