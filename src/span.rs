@@ -11,7 +11,7 @@ use crate::clock::Start;
 use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::{SpanId, TraceId, process_generation};
 use crate::tracer::Tracer;
-use crate::wire::attribute::{Key, find_key, put_key_value};
+use crate::wire::attribute::{Key, find_key, put_key_value, read_float};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_name_of};
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
@@ -267,6 +267,16 @@ impl Span {
         } else {
             self.push_attribute(key.name(), &Value::Int(value));
         }
+    }
+
+    /// Adds to an attribute that is a number with a fraction; where there is no such number, it starts at 0.
+    pub fn add_to_float(&mut self, key: &str, amount: f64) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let fields = &self.fields[self.name_end as usize..];
+        let before = find_key(fields, key).and_then(|found| read_float(&fields[found]));
+        self.set_attribute(key, &Value::Float(before.unwrap_or_default() + amount));
     }
 
     /// Replaces the name.

@@ -3,12 +3,14 @@
 import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
 import rvh_trace
 
 from .contender import SAMPLED, UNSAMPLED, Contender
+from .executors import submitted
 from .measure import Case
 from .server import bare, requests
 from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
@@ -27,6 +29,18 @@ def _task_case() -> Case:
     return Case(
         awaited_tasks(noop, lambda: rvh_trace.span("parent"), loop),
         awaited_tasks(noop, lambda: rvh_trace.span("parent")),
+        parents=1,
+    )
+
+
+def _executor_case() -> Case:
+    untraced = ThreadPoolExecutor.submit
+    rvh_trace.instrument_executors()
+    carried = ThreadPoolExecutor.submit
+    return Case(
+        submitted(carried, lambda: rvh_trace.span("parent")),
+        submitted(untraced, lambda: rvh_trace.span("parent")),
+        spans=0,
         parents=1,
     )
 
@@ -56,6 +70,7 @@ def open_contender(endpoint: str) -> Contender:
         "attributes": Case(with_attributes(span), with_attributes(NoopSpan)),
         "server": Case(requests(server), requests(bare)),
         "task": _task_case(),
+        "executor": _executor_case(),
         "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
         "unsampled-attributes": Case(
             within(unsampled, with_ready_attributes(span)), within(sampled, with_ready_attributes(span)), 0, 1

@@ -121,6 +121,12 @@ SUBJECTS = (
         ),
     ),
     Subject(
+        "executor",
+        "ThreadPoolExecutor.submit and the call itself in a current span, no thread between; baseline: untraced",
+        "adds",
+        (Entry("rvh_trace, instrument_executors", "rvh_trace", "executor", Target(1_000, "<= +1.0 us")),),
+    ),
+    Subject(
         "unsampled",
         'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
         "ratio",

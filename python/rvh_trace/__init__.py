@@ -36,6 +36,7 @@ from rvh_trace._rvh_trace import (
 )
 from rvh_trace.asgi import RvhTraceMiddleware
 from rvh_trace.errors import ConfigurationError, ExportError, ExportTimeout, RvhTraceError
+from rvh_trace.executors import instrument_executors, uninstrument_executors
 from rvh_trace.lifecycle import aflush, ashutdown, init_tracing
 from rvh_trace.tasks import install_task_factory, uninstall_task_factory
 
@@ -57,6 +58,7 @@ __all__ = (
     "init_tracing",
     "inject",
     "install_task_factory",
+    "instrument_executors",
     "new_span",
     "shutdown",
     "span",
@@ -64,6 +66,7 @@ __all__ = (
     "stats",
     "trace",
     "uninstall_task_factory",
+    "uninstrument_executors",
     "use_context",
 )
 

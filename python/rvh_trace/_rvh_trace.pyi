@@ -422,6 +422,13 @@ def render_waterfall(requests: Sequence[bytes], *, width: int | None = None, col
         ValueError: The bytes are no such message.
     """
 
+def carry(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+def time_wait(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+@final
+class CarriedCall:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 @final
 class SpanTemplate:
     def span(self) -> Span: ...

@@ -59,6 +59,8 @@ imported! {
     modules: PyDict = "sys", "modules";
     /// `asyncio.Task`
     asyncio_task: PyType = "asyncio", "Task";
+    /// `functools.partial`
+    functools_partial: PyType = "functools", "partial";
     /// `contextvars.copy_context`
     copy_context: PyAny = "contextvars", "copy_context";
     /// Starts an awaitable as a task of its own in a given context, or takes a future as it is.

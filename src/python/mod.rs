@@ -5,6 +5,7 @@
 
 mod asgi;
 mod borrowed;
+mod carried;
 mod cell;
 mod channel;
 mod convert;
@@ -48,6 +49,8 @@ use pyo3::prelude::*;
 mod native {
     #[pymodule_export]
     use super::asgi::{ServerInstrumentation, call_directly};
+    #[pymodule_export]
+    use super::carried::{CarriedCall, carry, time_wait};
     #[pymodule_export]
     use super::coroutine::SpanCoroutine;
     #[pymodule_export]

@@ -282,6 +282,15 @@ pub(crate) fn find_key(fields: &[u8], key: &str) -> Option<std::ops::Range<usize
     None
 }
 
+/// The value of an attribute that [`find_key`] found, if it is a number with a fraction.
+pub(crate) fn read_float(field: &[u8]) -> Option<f64> {
+    // The value is the last field of our own `KeyValue`: nine bytes, a key and the number.
+    let (around, bits) = field.split_last_chunk::<8>()?;
+    around
+        .ends_with(&[KEY_VALUE_VALUE as u8, 9, ANY_DOUBLE as u8])
+        .then(|| f64::from_bits(u64::from_le_bytes(*bits)))
+}
+
 /// Reads a length, nearly always of one byte.
 #[inline]
 fn read_length(bytes: &[u8]) -> Option<(usize, usize)> {
@@ -294,6 +303,28 @@ fn read_length(bytes: &[u8]) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_with_a_fraction_is_read_back_and_nothing_else_is() {
+        let long = "k".repeat(200);
+        for key in ["k", &long] {
+            let mut fields = Vec::new();
+            put_key_value(&mut fields, ATTRIBUTE, "other", &Value::Float(9.0), None);
+            put_key_value(&mut fields, ATTRIBUTE, key, &Value::Float(-2.5), None);
+            let found = find_key(&fields, key).map(|found| read_float(&fields[found]));
+            assert_eq!(found, Some(Some(-2.5)));
+        }
+        for value in [
+            Value::Int(i64::MAX),
+            Value::Bool(true),
+            Value::Str("a text of some length"),
+            Value::Str(""),
+        ] {
+            let mut field = Vec::new();
+            put_key_value(&mut field, ATTRIBUTE, "k", &value, None);
+            assert_eq!(read_float(&field), None, "{value:?}");
+        }
+    }
 
     #[test]
     fn a_known_key_writes_what_the_general_way_writes() {

@@ -24,16 +24,27 @@ from receiver import Receiver
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from rvh_trace import RvhTraceMiddleware, install_task_factory, new_span, span, span_future, trace
+from rvh_trace import (
+    RvhTraceMiddleware,
+    install_task_factory,
+    instrument_executors,
+    new_span,
+    span,
+    span_future,
+    trace,
+    uninstrument_executors,
+)
 from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Dotted names in the sources that are no telemetry: context variables, keys of the ASGI scope, a part of a user agent.
+# Dotted names in the sources that are no telemetry: context variables, keys of the ASGI scope, a part of a user agent,
+# a module of a later CPython.
 # ASGI messages and Python modules are told by their form.
 NO_TELEMETRY = frozenset(
     {
         "archive.org_bot",
+        "concurrent.futures.interpreter",
         "rvh_trace.baggage",
         "rvh_trace.current_span",
         "rvh_trace.http.route",
@@ -273,6 +284,9 @@ async def spans_of_every_kind() -> None:
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        instrument_executors()
+        await asyncio.to_thread(lambda: None)
+        uninstrument_executors()
 
 
 DRIVERS = (requests, responses, websockets, spans_of_every_kind)
