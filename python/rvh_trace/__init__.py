@@ -18,6 +18,7 @@ import os
 
 from rvh_trace import _rvh_trace
 from rvh_trace._decorator_api import trace
+from rvh_trace._loop import watch_loop
 from rvh_trace._rvh_trace import (
     Context,
     Span,
@@ -65,6 +66,7 @@ __all__ = (
     "trace",
     "uninstall_task_factory",
     "use_context",
+    "watch_loop",
 )
 
 # Error messages, documentation tools and pickles name an object by where users import it from.
