@@ -86,9 +86,20 @@ def official() -> Mapping[str, str]:
     return known
 
 
+@cache
+def own_metrics() -> Mapping[str, tuple[str, str]]:
+    """Our own metrics by their names: instrument and unit."""
+    return {
+        group["metric_name"]: (group["instrument"], group["unit"])
+        for document in documents().values()
+        for group in document["groups"]
+        if group["type"] == "metric"
+    }
+
+
 def is_known(name: str) -> bool:
     """Whether an attribute or a metric of this name is declared, by us or officially."""
-    if name in declared() or name in official() or name in OF_THE_SPECIFICATION:
+    if name in declared() or name in own_metrics() or name in official() or name in OF_THE_SPECIFICATION:
         return True
     return any(name.startswith(f"{template}.") for template in templates())
 

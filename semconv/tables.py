@@ -25,7 +25,8 @@ OpenTelemetry's weaver; names under `rvh_trace.` may change while they are in de
 
 _METRICS = """\
 Of requests, whether their spans are sampled or not; the same value as the span where both have one. All but
-`http.server.request.duration` are recorded with the `opt_in` of their name."""
+`http.server.request.duration` are recorded with the `opt_in` of their name. Of event loops, with `watch_loop`: how late
+the timers of the watch fired."""
 
 
 def page() -> str:
@@ -66,6 +67,8 @@ def _metrics() -> Iterator[str]:
     for name in registry.metrics():
         instrument, unit = _instrument(name)
         yield _row(f"`{name}`", instrument, _unit(unit), registry.official()[name])
+    for name, (instrument, unit) in registry.own_metrics().items():
+        yield _row(f"`{name}`", instrument, _unit(unit), "development")
 
 
 def _own() -> Iterator[str]:

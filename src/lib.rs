@@ -12,10 +12,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
+//! | [`event_loop`] | the watch that finds blocked event loops |
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
 //! | [`propagation`] | W3C tracecontext and baggage: bytes in, context out, and back; never an error |
 //! | [`wire`] | the OTLP writer: the only place that knows protobuf tags |
-//! | [`metrics`] | the instruments of HTTP servers, and what the worker collects from them |
+//! | [`metrics`] | the instruments of HTTP servers and event loops, and what the worker collects from them |
 //! | [`tracer`] | what starts spans: sampler, limits, resource and the way out, tied together |
 //! | [`pipeline`] | batch, worker, exporters |
 //! | [`config`], [`resource`], [`stats`], [`error`], [`diagnostic`] | set-up, and what the library says about itself |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod context;
 pub mod diagnostic;
 pub mod error;
+pub mod event_loop;
 pub mod exception;
 pub mod http_server;
 pub mod id;

@@ -4,6 +4,8 @@
 //! appends the result to the batch. A span belongs to one owner at a time; the bindings keep it in a cell of their own.
 //! An empty span costs two clock reads, one id and one append.
 
+mod block;
+
 use std::cell::RefCell;
 
 use crate::attribute::Value;
@@ -13,6 +15,9 @@ use crate::id::{SpanId, TraceId, process_generation};
 use crate::tracer::Tracer;
 use crate::wire::attribute::{Key, find_key, put_key_value, read_float};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_name_of};
+use block::OpenBlock;
+
+pub use block::{BLOCKED_TIME, GC_SHARE, LOOP_BLOCKED};
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,6 +66,7 @@ struct Extra {
     dropped_events: u32,
     dropped_links: u32,
     status_message: String,
+    blocks: Vec<OpenBlock>,
 }
 
 /// A span that is being recorded.
@@ -362,7 +368,12 @@ impl Span {
         }
         let started = std::mem::replace(&mut self.phase, Phase::Ended) == Phase::Started;
         if started && self.generation == process_generation() {
-            let extra = self.extra.take();
+            let mut extra = self.extra.take();
+            if let Some(extra) = &mut extra {
+                for open in std::mem::take(&mut extra.blocks) {
+                    open.write(&mut extra.entries);
+                }
+            }
             let extra = extra.as_deref();
             self.tracer.finish(&Finished {
                 context: &self.context,

@@ -12,7 +12,7 @@ use crate::context::{SpanContext, TraceFlags};
 use crate::error::Error;
 use crate::id::{SpanId, TraceId};
 use crate::limits::SpanLimits;
-use crate::metrics::HttpServerMetrics;
+use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
 use crate::pipeline::{BuildExporters, Pipeline, exporter};
 use crate::propagation::Propagators;
 use crate::sampler::Sampler;
@@ -164,6 +164,11 @@ impl Tracer {
     #[inline]
     pub fn http_server_metrics(&self) -> Option<&'static HttpServerMetrics> {
         Some(self.pipeline()?.metrics()?.http_server())
+    }
+
+    /// The instruments of event loops; `None` when no metrics are exported.
+    pub fn event_loop_metrics(&self) -> Option<&'static EventLoopMetrics> {
+        Some(self.pipeline()?.metrics()?.event_loop())
     }
 
     /// Starts a span now, as a child of `parent` or as the root of a new trace.

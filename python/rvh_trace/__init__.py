@@ -18,6 +18,7 @@ import os
 
 from rvh_trace import _rvh_trace
 from rvh_trace._decorator_api import trace
+from rvh_trace._loop import watch_loop
 from rvh_trace._rvh_trace import (
     Context,
     Span,
@@ -68,6 +69,7 @@ __all__ = (
     "uninstall_task_factory",
     "uninstrument_executors",
     "use_context",
+    "watch_loop",
 )
 
 # Error messages, documentation tools and pickles name an object by where users import it from.

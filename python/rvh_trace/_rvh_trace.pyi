@@ -317,6 +317,22 @@ class UseContext:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
     ) -> Literal[False]: ...
 
+@final
+class LoopWatch:
+    """The watch over an event loop, from `watch_loop`. As a context manager it ends with its `with` block."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the loop is blocked now and that was found: for a health check in another thread."""
+
+    def stop(self) -> None:
+        """Ends the watch, from any thread; later calls do nothing. A block that is not over is reported as it is."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> Literal[False]: ...
+    def _beat(self) -> None: ...
+
 class _Dropped(TypedDict):
     queue_full: int
     rejected: int
@@ -406,6 +422,9 @@ def shutdown(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
 def init_tracing(**kwargs: Any) -> None: ...
 def at_exit() -> None: ...
 def after_fork_in_child() -> None: ...
+def watch_loop(
+    event_loop: asyncio.AbstractEventLoop, running: asyncio.AbstractEventLoop | None, threshold_ms: float
+) -> LoopWatch: ...
 def swap_current(current: Span | None) -> Span | None: ...
 def decode_spans(request: bytes) -> list[dict[str, Any]]:
     """The spans of an encoded `ExportTraceServiceRequest` as dicts. Raises ValueError for other bytes."""

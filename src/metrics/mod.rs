@@ -1,4 +1,4 @@
-//! What a process measures: the instruments of HTTP servers, aggregated by `opentelemetry_sdk`, exemplars added.
+//! What a process measures: the instruments of HTTP servers and event loops, aggregated by `opentelemetry_sdk`, exemplars added.
 //!
 //! Any thread records; the [worker](crate::pipeline::worker) collects, and nothing else here runs by itself. There is no
 //! second thread: the SDK's reader is a manual one. The worker starts with the first measurement, and a process that
@@ -9,11 +9,13 @@
 
 mod active_requests;
 mod encoding;
+mod event_loop;
 mod exemplar;
 mod http_server;
 mod recording;
 mod series;
 
+pub use event_loop::EventLoopMetrics;
 pub use exemplar::Exemplar;
 pub use http_server::{HttpServerMetrics, Measured};
 pub use series::Request;
@@ -41,6 +43,7 @@ pub struct Metrics {
     recording: Arc<Recording>,
     reader: Reader,
     http_server: HttpServerMetrics,
+    event_loop: EventLoopMetrics,
     /// Keeps alive what the reader reads.
     _provider: SdkMeterProvider,
 }
@@ -73,12 +76,10 @@ impl Metrics {
             .build();
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).build();
         let recording = Arc::new(Recording::default());
+        let meter = provider.meter_with_scope(scope);
         Self {
-            http_server: HttpServerMetrics::new(
-                &provider.meter_with_scope(scope),
-                &config,
-                Arc::clone(&recording),
-            ),
+            http_server: HttpServerMetrics::new(&meter, &config, Arc::clone(&recording)),
+            event_loop: EventLoopMetrics::new(&meter, Arc::clone(&recording)),
             reader,
             recording,
             config,
@@ -95,6 +96,11 @@ impl Metrics {
     #[inline]
     pub fn http_server(&self) -> &HttpServerMetrics {
         &self.http_server
+    }
+
+    /// The instruments of event loops.
+    pub fn event_loop(&self) -> &EventLoopMetrics {
+        &self.event_loop
     }
 
     /// Sets what is called once, on the thread of the first measurement and before it counts.

@@ -67,6 +67,14 @@ impl ContextVar {
         Ok(value.filter(|value| !value.is_none()))
     }
 
+    /// The value in a context that may be another thread's. No bytecode runs.
+    #[cold]
+    fn get_in<'py>(&'py self, context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = context.py();
+        let value = context.call_method1(pyo3::intern!(py, "get"), (self.object(py)?,))?;
+        Ok((!value.is_none()).then_some(value))
+    }
+
     /// Sets `value` and gives the token that [`Self::reset`] takes.
     #[inline]
     #[expect(unsafe_code, reason = "contextvars have no safe binding")]
@@ -142,14 +150,24 @@ pub(super) fn is_set(py: Python<'_>) -> PyResult<bool> {
 /// The span that is current here, if any.
 #[inline]
 pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
+    Ok(SPAN.get(py)?.and_then(meant))
+}
+
+/// The span that is current in `context`, a `contextvars.Context`, if any.
+#[cold]
+pub(super) fn span_in<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Span>>> {
+    Ok(SPAN.get_in(context)?.and_then(meant))
+}
+
+/// The span that a value of the variable stands for.
+#[inline]
+fn meant(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
     // Only spans are ever set.
-    let mut current = SPAN
-        .get(py)?
-        .and_then(|value| value.cast_into::<Span>().ok());
+    let mut current = value.cast_into::<Span>().ok();
     while let Some(abandoned) = current.as_ref().filter(|span| span.get().is_abandoned()) {
         current = Span::way_back(abandoned);
     }
-    Ok(current)
+    current
 }
 
 /// The way back from a scope: the token that setting the variable gave, which holds what was there before.
@@ -209,14 +227,14 @@ impl Scope {
 ///
 /// There it may run inside the allocations of `PyContextVar_Set`, and a finaliser that sets a variable of the same
 /// context then frees the map that is being copied. Later versions collect between bytecodes. Costs two flag writes.
-struct CollectorPaused {
+pub(super) struct CollectorPaused {
     #[cfg(not(Py_3_12))]
     was_enabled: bool,
 }
 
 impl CollectorPaused {
     #[inline]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         #[cfg(not(Py_3_12))]
         #[expect(unsafe_code, reason = "the collector's switch has no safe binding")]
         // SAFETY: only called while attached.

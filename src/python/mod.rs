@@ -20,6 +20,7 @@ mod future;
 mod hook;
 mod imports;
 mod lifecycle;
+mod loop_watch;
 mod measurement;
 mod message;
 mod message_coroutine;
@@ -38,6 +39,7 @@ mod start;
 mod task;
 mod template;
 mod testing;
+mod thread_state;
 mod traffic;
 mod vectorcall;
 mod websocket;
@@ -61,6 +63,8 @@ mod native {
     use super::lifecycle::{
         after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats,
     };
+    #[pymodule_export]
+    use super::loop_watch::{LoopWatch, watch_loop};
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]

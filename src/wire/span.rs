@@ -3,8 +3,9 @@
 //! A span's name and attributes are written while it lives; [`put_span`] adds the rest around them when it ends.
 
 use super::{
-    attribute::put_key_value, bytes_key, bytes_len, fixed32_key, fixed64_key, put_bytes,
-    put_fixed32, put_fixed64, put_varint, put_varint_field, varint_key, varint_len,
+    attribute::{find_key, put_key_value},
+    bytes_key, bytes_len, fixed32_key, fixed64_key, put_bytes, put_fixed32, put_fixed64,
+    put_varint, put_varint_field, varint_key, varint_len,
 };
 use crate::attribute::Value;
 use crate::context::SpanContext;
@@ -275,6 +276,32 @@ pub(crate) fn put_event(
         put_varint_field(&mut body, EVENT_DROPPED_ATTRIBUTES, dropped);
     }
     put_bytes(out, EVENT, &body);
+}
+
+/// [`put_event`] with two numbers in front of the attributes, to be written later: gives where in `out` the eight bytes of
+/// each are, little-endian. `None`, and an event without them, if the limit is too low.
+pub(crate) fn put_event_with_numbers(
+    out: &mut Vec<u8>,
+    name: &str,
+    unix_ns: u64,
+    numbers: [&str; 2],
+    attributes: &[(&str, Value<'_>)],
+    limits: &SpanLimits,
+) -> Option<[usize; 2]> {
+    let mut all = Vec::with_capacity(numbers.len() + attributes.len());
+    all.extend(numbers.map(|key| (key, Value::Float(0.0))));
+    all.extend(attributes.iter().cloned());
+    let event = out.len();
+    put_event(out, name, unix_ns, &all, limits);
+    if limits.attributes_per_event < 2 {
+        return None;
+    }
+    let (_, len_len) = super::read_varint(&out[event + 1..])?;
+    // The time is a key and eight bytes.
+    let run = event + 1 + len_len + 9 + bytes_len(name.len());
+    // A double is the end of its `KeyValue`.
+    let place_of = |key| find_key(&out[run..], key).map(|found| run + found.end - 8);
+    Some([place_of(numbers[0])?, place_of(numbers[1])?])
 }
 
 /// Appends a link as a `Span.links` field; attributes over the limit are counted as dropped.

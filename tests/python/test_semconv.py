@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from rvh_trace import (
     span_future,
     trace,
     uninstrument_executors,
+    watch_loop,
 )
 from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
@@ -59,7 +61,12 @@ DOTTED = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 LEVELS = {"required", "recommended", "opt_in"}
 OF_EVERY_GROUP = {"id", "type", "brief", "note", "stability", "display_name", "attributes", "extends", "annotations"}
-OF_A_TYPE = {"attribute_group": set[str](), "span": {"span_kind"}, "event": {"name"}}
+OF_A_TYPE = {
+    "attribute_group": set[str](),
+    "span": {"span_kind"},
+    "event": {"name"},
+    "metric": {"metric_name", "instrument", "unit"},
+}
 OF_A_DECLARATION = {"id", "type", "stability", "brief", "note", "examples", "annotations", "requirement_level"}
 OF_A_REFERENCE = {"ref", "brief", "note", "examples", "annotations", "requirement_level"}
 
@@ -78,7 +85,7 @@ class TestTheRegistry:
                 assert set(group) >= own | {"brief"}, group["id"]
                 assert group["type"] == "attribute_group" or group["stability"] == "development"
                 assert group["type"] == "attribute_group" or group["id"].startswith(f"{group['type']}.")
-                assert group["type"] == "event" or group["attributes"]
+                assert group["type"] in ("event", "metric") or group["attributes"]
                 assert group.get("extends", group["id"]) in ids
 
     def test_our_attributes_are_declared_whole(self) -> None:
@@ -289,7 +296,21 @@ async def spans_of_every_kind() -> None:
         uninstrument_executors()
 
 
-DRIVERS = (requests, responses, websockets, spans_of_every_kind)
+async def a_blocked_loop() -> None:
+    with watch_loop(threshold_ms=20) as watch:
+        for name in (None, "work"):
+            with contextlib.ExitStack() as scope:
+                if name is not None:
+                    scope.enter_context(span(name))
+                deadline = time.monotonic() + 20
+                while not watch.is_blocked:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.005)
+            while watch.is_blocked:
+                await asyncio.sleep(0.005)
+
+
+DRIVERS = (requests, responses, websockets, spans_of_every_kind, a_blocked_loop)
 
 
 @pytest.mark.parametrize("drive", DRIVERS)
@@ -333,6 +354,7 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
                                metric_cardinality_limit=2)
         asyncio.run(test_semconv.requests())
         asyncio.run(test_semconv.responses())
+        asyncio.run(test_semconv.a_blocked_loop())
         assert rvh_trace.shutdown()
         """,
         options=(),
@@ -341,7 +363,7 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
     assert "otel.metric.overflow" in finished.warnings[0]
     points = [(metric.name, point) for metric in receiver.metrics for point in points_of(metric)]
     keys = {(name, attribute.key) for name, point in points for attribute in point.attributes}
-    assert {name for name, _ in points} == set(registry.metrics())
+    assert {name for name, _ in points} == {*registry.metrics(), *registry.own_metrics()}
     assert not [key for _, key in keys if not registry.is_known(key)]
     (documented,) = (group for group in registry.groups() if group.id == "rvh_trace.http.server.metrics")
     declared = {attribute["ref"] for attribute in documented.attributes} | registry.OF_THE_SPECIFICATION
