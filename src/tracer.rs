@@ -276,6 +276,12 @@ impl Tracer {
             .map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
     }
 
+    /// Sends what is left in a hurry and stays open; see [`Pipeline::flush_before_exit`].
+    pub fn flush_before_exit(&self, timeout: Duration) -> bool {
+        self.pipeline()
+            .is_some_and(|pipeline| pipeline.flush_before_exit(timeout))
+    }
+
     /// What was counted so far in this process.
     pub fn stats(&self) -> Snapshot {
         self.pipeline().map(Pipeline::snapshot).unwrap_or_default()

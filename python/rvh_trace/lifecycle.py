@@ -8,9 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
-    from typing import Literal
+    from typing import Literal, TypeVar
 
     from rvh_trace._types import AttributeValue
+
+    _R = TypeVar("_R")
 
 _exit_registered = False
 
@@ -55,8 +57,9 @@ def init_tracing(
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
     first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
 
-    What is queued is sent when the interpreter exits. A server that ends by a signal (uvicorn on SIGTERM) does not get
-    that far: await `ashutdown` in its lifespan.
+    What is queued is sent when the interpreter exits, within 5 seconds. A server that ends by a signal (uvicorn on
+    SIGTERM) does not get that far: there `RvhTraceMiddleware` sends it when the application's lifespan ends. Without a
+    lifespan (Django, or `--lifespan off`) await `aflush` where the application learns of its end.
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
@@ -130,7 +133,7 @@ async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
         >>> asyncio.run(aflush(timeout_ms=2_000))
         True
     """
-    return await _in_thread(lambda: _rvh_trace.force_flush(timeout_ms, check=check))
+    return await in_thread(lambda: _rvh_trace.force_flush(timeout_ms, check=check))
 
 
 async def ashutdown(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
@@ -152,33 +155,33 @@ async def ashutdown(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
         >>> asyncio.run(ashutdown(timeout_ms=2_000))
         True
     """
-    return await _in_thread(lambda: _rvh_trace.shutdown(timeout_ms, check=check))
+    return await in_thread(lambda: _rvh_trace.shutdown(timeout_ms, check=check))
 
 
-async def _in_thread(call: Callable[[], bool]) -> bool:
+async def in_thread(call: Callable[[], _R]) -> _R:
     """`call` in a thread of its own: the loop's default executor may be full of the application's work."""
     import asyncio
     import threading
 
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
+    done: asyncio.Future[_R] = loop.create_future()
 
-    def resolve(result: bool, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
+    def set_result(result: _R) -> None:
+        if not done.done():
             done.set_result(result)
-        else:
+
+    def set_exception(error: BaseException) -> None:
+        if not done.done():
             done.set_exception(error)
 
     def run() -> None:
-        result, error = False, None
         try:
-            result = call()
-        except BaseException as raised:
-            error = raised
-        try:
-            loop.call_soon_threadsafe(resolve, result, error)
+            try:
+                result = call()
+            except BaseException as error:
+                loop.call_soon_threadsafe(set_exception, error)
+            else:
+                loop.call_soon_threadsafe(set_result, result)
         except RuntimeError:
             pass  # The loop was closed under the flush: nobody waits any more.
 

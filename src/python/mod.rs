@@ -15,6 +15,7 @@ mod deferred;
 mod errors;
 mod exception;
 mod exchange;
+mod exit;
 mod future;
 mod hook;
 mod imports;
@@ -53,11 +54,11 @@ mod native {
     #[pymodule_export]
     use super::creation::{current_span, new_span, swap_current};
     #[pymodule_export]
+    use super::exit::{at_exit, flush_before_exit};
+    #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
-    use super::lifecycle::{
-        after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats,
-    };
+    use super::lifecycle::{after_fork_in_child, force_flush, init_tracing, shutdown, stats};
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]
