@@ -276,6 +276,12 @@ impl Tracer {
             .map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
     }
 
+    /// How long the exit of the process may be held up.
+    pub fn exit_timeout(&self) -> Duration {
+        self.pipeline()
+            .map_or(Duration::ZERO, |pipeline| pipeline.config.exit_timeout)
+    }
+
     /// Sends what is left in a hurry and stays open; see [`Pipeline::flush_before_exit`].
     pub fn flush_before_exit(&self, timeout: Duration) -> bool {
         self.pipeline()

@@ -24,8 +24,8 @@ _LAST_MESSAGES = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 def flushing(send: Send) -> Send:
     """The `send` of a lifespan, which sends the last spans before it passes the last message on.
 
-    Other messages go straight to the server's `send`. The flush takes at most 5 seconds, does not block the event loop
-    and cannot fail: a message is passed on whatever became of the spans.
+    Other messages go straight to the server's `send`. The flush takes `exit_timeout_ms` at most, does not block the
+    event loop and cannot fail: a message is passed on whatever became of the spans.
 
     Source: ASGI specification 3.0, "Lifespan Protocol".
     """

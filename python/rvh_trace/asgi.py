@@ -64,7 +64,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
             chunks. The span then ends when the server has taken the last message. `RVH_TRACE_PHASES`.
         websocket_messages: A span for each websocket message. `RVH_TRACE_WEBSOCKET_MESSAGES`.
         flush_at_shutdown: Send what waits when the application has shut down, before the server hears of it; True. At
-            most 5 seconds, off the event loop. `RVH_TRACE_FLUSH_AT_SHUTDOWN`.
+            most the `exit_timeout_ms` of `init_tracing`, off the event loop. `RVH_TRACE_FLUSH_AT_SHUTDOWN`.
         request_hook: Called with the span and the scope when the request has arrived.
         response_hook: Called with the span and the message that starts the response.
         span_name: Called with the scope when the response is over; the name to give the span, or None.

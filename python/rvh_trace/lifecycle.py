@@ -40,6 +40,7 @@ def init_tracing(
     max_queue_bytes: int | None = None,
     max_export_batch_size: int | None = None,
     export_timeout_ms: float | None = None,
+    exit_timeout_ms: float | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
     attribute_count_limit: int | None = None,
@@ -57,9 +58,9 @@ def init_tracing(
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
     first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
 
-    What is queued is sent when the interpreter exits, within 5 seconds. A server that ends by a signal (uvicorn on
-    SIGTERM) does not get that far: there `RvhTraceMiddleware` sends it when the application's lifespan ends. Without a
-    lifespan (Django, or `--lifespan off`) await `aflush` where the application learns of its end.
+    What is queued is sent when the interpreter exits, within `exit_timeout_ms`. A server that ends by a signal (uvicorn
+    on SIGTERM) does not get that far: there `RvhTraceMiddleware` sends it when the application's lifespan ends. Without
+    a lifespan (Django, or `--lifespan off`) await `aflush` where the application learns of its end.
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
@@ -87,6 +88,8 @@ def init_tracing(
         max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
+        exit_timeout_ms: Milliseconds that the end of the process may wait for what is left to be sent; 5,000.
+            `RVH_TRACE_EXIT_TIMEOUT`.
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.

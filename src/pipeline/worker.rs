@@ -102,7 +102,11 @@ impl Worker {
     pub fn hurry(&self, deadline: std::time::Instant, wanted: bool) {
         let ours: Instant = deadline.into();
         self.shutdown.send_if_modified(|asked| {
-            let (from, to) = if wanted { (None, Some(ours)) } else { (Some(ours), None) };
+            let (from, to) = if wanted {
+                (None, Some(ours))
+            } else {
+                (Some(ours), None)
+            };
             let changes = *asked == from;
             if changes {
                 *asked = to;

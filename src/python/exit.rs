@@ -1,4 +1,4 @@
-//! The end of the process: what still waits is sent within [`EXIT_TIMEOUT`], once, wherever the end is noticed first.
+//! The end of the process: what still waits is sent within `exit_timeout_ms`, once, wherever the end is noticed first.
 //!
 //! A server tells its application by the lifespan protocol, the interpreter tells everybody by `atexit`, and not every
 //! process gets to the second: uvicorn raises the signal again that it was stopped by.
@@ -13,18 +13,16 @@ use super::lifecycle;
 use crate::diagnostic::{self, Level};
 use crate::tracer::Tracer;
 
-/// How long the exit of the process may be held up.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// When the time of a flush before the exit ran out.
 static RAN_OUT: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// What is left of the time: nothing when a destination has just used it up. It is not asked again by the next middleware
 /// or by the exit that follows.
-fn time_left() -> Duration {
+fn time_left(tracer: &Tracer) -> Duration {
+    let timeout = tracer.exit_timeout();
     match *RAN_OUT.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(ran_out) if ran_out.elapsed() < EXIT_TIMEOUT => Duration::ZERO,
-        _ => EXIT_TIMEOUT,
+        Some(ran_out) if ran_out.elapsed() < timeout => Duration::ZERO,
+        _ => timeout,
     }
 }
 
@@ -33,9 +31,11 @@ fn time_left() -> Duration {
 pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
     guard(py, "flushing before the exit", || {
         py.detach(|| {
-            let timeout = time_left();
-            let tracer = lifecycle::tracer().filter(|_| !timeout.is_zero());
-            if tracer.is_some_and(|tracer| tracer.flush_before_exit(timeout)) {
+            let Some(tracer) = lifecycle::tracer() else {
+                return;
+            };
+            let timeout = time_left(tracer);
+            if !timeout.is_zero() && tracer.flush_before_exit(timeout) {
                 *RAN_OUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             }
         });
@@ -49,22 +49,18 @@ pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
 pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
     guard(py, "flushing at exit", || {
         py.detach(|| {
-            if let Some(tracer) = lifecycle::application_tracer() {
-                shut_down(tracer, time_left());
+            if let Some(tracer) = lifecycle::application_tracer()
+                && let Err(error) = tracer.shutdown(time_left(tracer))
+            {
+                // An outage was told when it began.
+                let told = tracer.stats().last_error.is_some();
+                diagnostic::log(
+                    if told { Level::Debug } else { Level::Warn },
+                    &error.to_string(),
+                );
             }
         });
         Ok(())
     })
     .map(drop)
-}
-
-fn shut_down(tracer: &Tracer, timeout: Duration) {
-    if let Err(error) = tracer.shutdown(timeout) {
-        // An outage was told when it began.
-        let told = tracer.stats().last_error.is_some();
-        diagnostic::log(
-            if told { Level::Debug } else { Level::Warn },
-            &error.to_string(),
-        );
-    }
 }

@@ -204,6 +204,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "max_queue_bytes" => arguments.max_queue_bytes = int()?,
             "max_export_batch_size" => arguments.max_export_batch_size = int()?,
             "export_timeout_ms" => arguments.export_timeout_ms = number()?,
+            "exit_timeout_ms" => arguments.exit_timeout_ms = number()?,
             "attribute_count_limit" => arguments.attribute_count_limit = int()?,
             "attribute_value_length_limit" => arguments.attribute_value_length_limit = int()?,
             "event_count_limit" => arguments.event_count_limit = int()?,
