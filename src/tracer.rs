@@ -281,6 +281,18 @@ impl Tracer {
             .map_or(Ok(()), |pipeline| pipeline.shutdown(timeout))
     }
 
+    /// How long the exit of the process may be held up.
+    pub fn exit_timeout(&self) -> Duration {
+        self.pipeline()
+            .map_or(Duration::ZERO, |pipeline| pipeline.config.exit_timeout)
+    }
+
+    /// Sends what is left in a hurry and stays open; see [`Pipeline::flush_before_exit`].
+    pub fn flush_before_exit(&self, timeout: Duration) -> bool {
+        self.pipeline()
+            .is_some_and(|pipeline| pipeline.flush_before_exit(timeout))
+    }
+
     /// What was counted so far in this process.
     pub fn stats(&self) -> Snapshot {
         self.pipeline().map(Pipeline::snapshot).unwrap_or_default()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rvh_trace import _lifespan
 from rvh_trace._rvh_trace import ServerInstrumentation, call_directly
 
 TYPE_CHECKING = False
@@ -29,9 +30,10 @@ class RvhTraceMiddleware(ServerInstrumentation):
 
     `http.server.request.duration` is recorded with the same duration, whether the span is sampled or not.
 
-    Scopes of other types (lifespan) pass through untouched. The application sees the same messages and exceptions with
-    and without it. Added twice to one request path, it makes one span; around it, so does opentelemetry-sdk's
-    instrumentation.
+    At the end of the lifespan the last spans are sent before `lifespan.shutdown.complete` is, because some servers
+    (uvicorn on SIGTERM) end without the interpreter's exit. Scopes of other types pass through untouched. The
+    application sees the same messages and exceptions with and without it. Added twice to one request path, it makes one
+    span; around it, so does opentelemetry-sdk's instrumentation.
 
     Args:
         app: The ASGI 3 application.
@@ -61,6 +63,8 @@ class RvhTraceMiddleware(ServerInstrumentation):
         phases: Record on the span where the time went: time to the first byte, seconds awaiting `send` and `receive`,
             chunks. The span then ends when the server has taken the last message. `RVH_TRACE_PHASES`.
         websocket_messages: A span for each websocket message. `RVH_TRACE_WEBSOCKET_MESSAGES`.
+        flush_at_shutdown: Send what waits when the application has shut down, before the server hears of it; True. At
+            most the `exit_timeout_ms` of `init_tracing`, off the event loop. `RVH_TRACE_FLUSH_AT_SHUTDOWN`.
         request_hook: Called with the span and the scope when the request has arrived.
         response_hook: Called with the span and the message that starts the response.
         span_name: Called with the scope when the response is over; the name to give the span, or None.
@@ -101,6 +105,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
         opt_in: str | Iterable[str] | None = None,
         phases: bool | None = None,
         websocket_messages: bool | None = None,
+        flush_at_shutdown: bool | None = None,
         request_hook: Callable[[Span, Scope], object] | None = None,
         response_hook: Callable[[Span, Message], object] | None = None,
         span_name: Callable[[Scope], str | None] | None = None,
@@ -120,6 +125,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
             opt_in=opt_in,
             phases=phases,
             websocket_messages=websocket_messages,
+            flush_at_shutdown=flush_at_shutdown,
             request_hook=request_hook,
             response_hook=response_hook,
             span_name=span_name,
@@ -135,6 +141,8 @@ class RvhTraceMiddleware(ServerInstrumentation):
         app = self.app
         started = self._start(scope, receive, send)
         if started is None:
+            if self._flushes(scope):
+                send = _lifespan.flushing(send)
             return await app(scope, receive, send)
         span, receive, send = started
         try:

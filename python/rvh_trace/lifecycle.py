@@ -8,9 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
-    from typing import Literal
+    from typing import Literal, TypeVar
 
     from rvh_trace._types import AttributeValue
+
+    _R = TypeVar("_R")
 
 _exit_registered = False
 
@@ -38,6 +40,7 @@ def init_tracing(
     max_queue_bytes: int | None = None,
     max_export_batch_size: int | None = None,
     export_timeout_ms: float | None = None,
+    exit_timeout_ms: float | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
     attribute_count_limit: int | None = None,
@@ -55,8 +58,9 @@ def init_tracing(
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
     first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
 
-    What is queued is sent when the interpreter exits. A server that ends by a signal (uvicorn on SIGTERM) does not get
-    that far: await `ashutdown` in its lifespan.
+    What is queued is sent when the interpreter exits, within `exit_timeout_ms`. A server that ends by a signal (uvicorn
+    on SIGTERM) does not get that far: there `RvhTraceMiddleware` sends it when the application's lifespan ends. Without
+    a lifespan (Django, or `--lifespan off`) await `aflush` where the application learns of its end.
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
@@ -84,6 +88,8 @@ def init_tracing(
         max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
+        exit_timeout_ms: Milliseconds that the end of the process may wait for what is left to be sent; 5,000.
+            `RVH_TRACE_EXIT_TIMEOUT`.
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.
@@ -130,7 +136,7 @@ async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
         >>> asyncio.run(aflush(timeout_ms=2_000))
         True
     """
-    return await _in_thread(lambda: _rvh_trace.force_flush(timeout_ms, check=check))
+    return await in_thread(lambda: _rvh_trace.force_flush(timeout_ms, check=check))
 
 
 async def ashutdown(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
@@ -152,33 +158,33 @@ async def ashutdown(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
         >>> asyncio.run(ashutdown(timeout_ms=2_000))
         True
     """
-    return await _in_thread(lambda: _rvh_trace.shutdown(timeout_ms, check=check))
+    return await in_thread(lambda: _rvh_trace.shutdown(timeout_ms, check=check))
 
 
-async def _in_thread(call: Callable[[], bool]) -> bool:
+async def in_thread(call: Callable[[], _R]) -> _R:
     """`call` in a thread of its own: the loop's default executor may be full of the application's work."""
     import asyncio
     import threading
 
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
+    done: asyncio.Future[_R] = loop.create_future()
 
-    def resolve(result: bool, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
+    def set_result(result: _R) -> None:
+        if not done.done():
             done.set_result(result)
-        else:
+
+    def set_exception(error: BaseException) -> None:
+        if not done.done():
             done.set_exception(error)
 
     def run() -> None:
-        result, error = False, None
         try:
-            result = call()
-        except BaseException as raised:
-            error = raised
-        try:
-            loop.call_soon_threadsafe(resolve, result, error)
+            try:
+                result = call()
+            except BaseException as error:
+                loop.call_soon_threadsafe(set_exception, error)
+            else:
+                loop.call_soon_threadsafe(set_result, result)
         except RuntimeError:
             pass  # The loop was closed under the flush: nobody waits any more.
 

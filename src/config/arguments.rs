@@ -61,6 +61,8 @@ pub struct Arguments {
     pub max_export_batch_size: Option<i64>,
     /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
     pub export_timeout_ms: Option<f64>,
+    /// Milliseconds that the exit of the process may be held up; 0 is not at all. `RVH_TRACE_EXIT_TIMEOUT`
+    pub exit_timeout_ms: Option<f64>,
 
     /// Milliseconds between two exports of metrics. `OTEL_METRIC_EXPORT_INTERVAL`
     pub metric_export_interval_ms: Option<f64>,

@@ -22,6 +22,8 @@ pub struct BatchConfig {
     pub max_export_batch_size: usize,
     /// How long one export may take, retries included.
     pub export_timeout: Duration,
+    /// How long the exit of the process may be held up by what still waits; zero: not at all.
+    pub exit_timeout: Duration,
 }
 
 impl Default for BatchConfig {
@@ -32,6 +34,7 @@ impl Default for BatchConfig {
             max_queue_bytes: 4 << 20,
             max_export_batch_size: 512,
             export_timeout: Duration::from_secs(30),
+            exit_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -50,6 +53,11 @@ pub(super) fn load(
         ("export_timeout_ms", arguments.export_timeout_ms),
         &["OTEL_BSP_EXPORT_TIMEOUT"],
         default.export_timeout,
+    )?;
+    let exit_timeout = variables.milliseconds(
+        ("exit_timeout_ms", arguments.exit_timeout_ms),
+        &["RVH_TRACE_EXIT_TIMEOUT"],
+        default.exit_timeout,
     )?;
     let max_queue_spans = variables
         .whole_number(
@@ -97,5 +105,6 @@ pub(super) fn load(
         max_queue_bytes,
         max_export_batch_size,
         export_timeout,
+        exit_timeout,
     })
 }

@@ -14,6 +14,7 @@
 //! | `opt_in` | `RVH_TRACE_OPT_IN` |
 //! | `phases` | `RVH_TRACE_PHASES` |
 //! | `websocket_messages` | `RVH_TRACE_WEBSOCKET_MESSAGES` |
+//! | `flush_at_shutdown` | `RVH_TRACE_FLUSH_AT_SHUTDOWN` |
 //!
 //! In a variable a list is separated by commas, so its patterns cannot have one. `none` alone is the empty list.
 
@@ -61,6 +62,8 @@ pub struct HttpServerArguments {
     pub phases: Option<bool>,
     /// Whether each websocket message is a span.
     pub websocket_messages: Option<bool>,
+    /// Whether what waits is sent before the server hears that the application has shut down.
+    pub flush_at_shutdown: Option<bool>,
 }
 
 /// Reads the settings. `env` is asked for variables by name; the second result is the warnings, one for each variable that
@@ -131,6 +134,11 @@ pub fn load(
         websocket_messages: variables.switch(
             arguments.websocket_messages,
             &["RVH_TRACE_WEBSOCKET_MESSAGES"],
+        ),
+        flush_at_shutdown: variables.switch_or(
+            true,
+            arguments.flush_at_shutdown,
+            &["RVH_TRACE_FLUSH_AT_SHUTDOWN"],
         ),
     };
     Ok((settings, variables.warnings))

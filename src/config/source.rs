@@ -218,14 +218,24 @@ impl<'a> Variables<'a> {
 
     /// A switch; only `true`, in any case, switches on.
     pub(super) fn switch(&mut self, argument: Option<bool>, variables: &[&'static str]) -> bool {
+        self.switch_or(false, argument, variables)
+    }
+
+    /// A switch that stands at `default` unless it is told `true` or `false`, in any case.
+    pub(super) fn switch_or(
+        &mut self,
+        default: bool,
+        argument: Option<bool>,
+        variables: &[&'static str],
+    ) -> bool {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err("not true or false".into()),
         };
         argument
-            .or_else(|| self.read(variables, parse, "false"))
-            .unwrap_or(false)
+            .or_else(|| self.read(variables, parse, if default { "true" } else { "false" }))
+            .unwrap_or(default)
     }
 }
 

@@ -9,6 +9,10 @@ use super::trusted_proxies::TrustedProxies;
 
 /// The settings of HTTP server instrumentation, checked. Shared by all requests, from any thread.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the user's, each on its own"
+)]
 pub struct HttpServerSettings {
     /// Which requests are not traced.
     pub excluded_urls: ExcludedUrls,
@@ -32,10 +36,12 @@ pub struct HttpServerSettings {
     pub phases: bool,
     /// Whether each message of a websocket is a span of its own.
     pub websocket_messages: bool,
+    /// Whether what waits is sent before the server hears that the application has shut down.
+    pub flush_at_shutdown: bool,
 }
 
 impl Default for HttpServerSettings {
-    /// Nothing excluded, captured, trusted or opted in to; a 5xx and an exception are errors.
+    /// Nothing excluded, captured, trusted or opted in to; a 5xx and an exception are errors; the last spans are sent.
     fn default() -> Self {
         Self {
             excluded_urls: ExcludedUrls::default(),
@@ -49,6 +55,7 @@ impl Default for HttpServerSettings {
             opt_in: OptIn::default(),
             phases: false,
             websocket_messages: false,
+            flush_at_shutdown: true,
         }
     }
 }

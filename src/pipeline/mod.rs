@@ -195,6 +195,27 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Sends what is left within `timeout` as [`Self::shutdown`] does, waits between attempts cut short, and stays open: for
+    /// a server that says it is done and may not live to its exit. What a destination does not take at its last attempt is
+    /// counted as failed.
+    ///
+    /// Whether the time ran out. Blocks: bindings release the GIL around it.
+    pub fn flush_before_exit(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let hurry = |wanted| {
+            let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(worker) = worker.as_ref() {
+                worker.hurry(deadline, wanted);
+            }
+        };
+        hurry(true);
+        if let Some(done) = self.command(|done| Command::Flush { done }) {
+            let _ = done.recv_timeout(timeout);
+        }
+        hurry(false);
+        Instant::now() >= deadline
+    }
+
     /// Sends what is left within `timeout`, then closes: spans that end later are counted as dropped at exit, and nothing is
     /// measured any more.
     ///

@@ -97,4 +97,21 @@ impl Worker {
             let _ = commands.send(command.clone());
         }
     }
+
+    /// Holds everything that is sent to `deadline`, as a shutdown does, or no longer does. A shutdown goes before it.
+    pub fn hurry(&self, deadline: std::time::Instant, wanted: bool) {
+        let ours: Instant = deadline.into();
+        self.shutdown.send_if_modified(|asked| {
+            let (from, to) = if wanted {
+                (None, Some(ours))
+            } else {
+                (Some(ours), None)
+            };
+            let changes = *asked == from;
+            if changes {
+                *asked = to;
+            }
+            changes
+        });
+    }
 }

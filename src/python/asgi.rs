@@ -152,6 +152,11 @@ impl ServerInstrumentation {
         Ok(())
     }
 
+    /// Whether this is the lifespan of an application whose last spans are to be sent at its end.
+    fn _flushes(&self, scope: &Bound<'_, PyAny>) -> bool {
+        self.settings().flush_at_shutdown && start::is_lifespan(scope)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.templates.traverse(&visit)?;
         match self.configured.get() {
@@ -203,6 +208,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<(HttpServerArguments, 
             "opt_in" => arguments.opt_in = list()?,
             "phases" => arguments.phases = flag()?,
             "websocket_messages" => arguments.websocket_messages = flag()?,
+            "flush_at_shutdown" => arguments.flush_at_shutdown = flag()?,
             "public_endpoint" if value.is_instance_of::<PyBool>() => {
                 arguments.public_endpoint = flag()?;
             }

@@ -11,16 +11,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 use super::convert::{for_each_item, with_name};
-use super::errors::{guard, to_python};
+use super::errors::to_python;
 use crate::config::{Arguments, Config, ExporterConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::id;
 use crate::resource::ResourceValue;
 use crate::tracer::Tracer;
-
-/// How long the exit of the process may be held up.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tracer that new spans use. Tracers are never freed, so a stale pointer is still a tracer.
 static CURRENT: AtomicPtr<Tracer> = AtomicPtr::new(std::ptr::null_mut());
@@ -48,6 +45,11 @@ fn installed() -> MutexGuard<'static, Installed> {
 pub(super) fn tracer() -> Option<&'static Tracer> {
     // SAFETY: null, or from a `&'static Tracer` in `make_current`; Acquire pairs with its Release.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
+}
+
+/// The tracer that `init_tracing` made.
+pub(super) fn application_tracer() -> Option<&'static Tracer> {
+    installed().application.as_ref().map(|(tracer, _)| *tracer)
 }
 
 fn make_current(installed: &Installed) {
@@ -202,6 +204,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "max_queue_bytes" => arguments.max_queue_bytes = int()?,
             "max_export_batch_size" => arguments.max_export_batch_size = int()?,
             "export_timeout_ms" => arguments.export_timeout_ms = number()?,
+            "exit_timeout_ms" => arguments.exit_timeout_ms = number()?,
             "attribute_count_limit" => arguments.attribute_count_limit = int()?,
             "attribute_value_length_limit" => arguments.attribute_value_length_limit = int()?,
             "event_count_limit" => arguments.event_count_limit = int()?,
@@ -417,26 +420,6 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
     stats.set_item("last_error", snapshot.last_error)?;
     Ok(stats)
-}
-
-/// Registered with `atexit` by `init_tracing`: one bounded flush.
-#[pyfunction]
-pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
-    guard(py, "flushing at exit", || {
-        let application = installed().application.as_ref().map(|(tracer, _)| *tracer);
-        if let Some(tracer) = application
-            && let Err(error) = py.detach(|| tracer.shutdown(EXIT_TIMEOUT))
-        {
-            // An outage was told when it began.
-            let told = tracer.stats().last_error.is_some();
-            diagnostic::log(
-                if told { Level::Debug } else { Level::Warn },
-                &error.to_string(),
-            );
-        }
-        Ok(())
-    })
-    .map(drop)
 }
 
 /// Registered with `os.register_at_fork`: ids, queue, counters and worker of the child are its own.

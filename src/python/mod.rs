@@ -16,6 +16,7 @@ mod deferred;
 mod errors;
 mod exception;
 mod exchange;
+mod exit;
 mod future;
 mod hook;
 mod imports;
@@ -58,11 +59,11 @@ mod native {
     #[pymodule_export]
     use super::creation::{current_span, new_span, swap_current};
     #[pymodule_export]
+    use super::exit::{at_exit, flush_before_exit};
+    #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
-    use super::lifecycle::{
-        after_fork_in_child, at_exit, force_flush, init_tracing, shutdown, stats,
-    };
+    use super::lifecycle::{after_fork_in_child, force_flush, init_tracing, shutdown, stats};
     #[pymodule_export]
     use super::loop_watch::{LoopWatch, watch_loop};
     #[pymodule_export]

@@ -161,6 +161,16 @@ fn kind<'a>(scope: &'a Bound<'_, PyDict>) -> &'a str {
     }
 }
 
+/// Whether the scope is that of a lifespan (ASGI specification, "Lifespan Protocol").
+pub(super) fn is_lifespan(scope: &Bound<'_, PyAny>) -> bool {
+    scope.cast_exact::<PyDict>().is_ok_and(|scope| {
+        item(scope, pyo3::intern!(scope.py(), "type"))
+            .as_deref()
+            .and_then(ascii)
+            == Some("lifespan")
+    })
+}
+
 /// Makes baggage current for the application; what that takes to undo.
 #[cold]
 fn enter_baggage(py: Python<'_>, baggage: Baggage) -> PyResult<(Py<PyAny>, Option<Py<PyAny>>)> {

@@ -44,6 +44,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"resource_attributes": 7}, ["resource_attributes", "mapping"]),
     ({"resource_attributes": {7: "x"}}, ["resource_attributes", "string keys"]),
     ({"schedule_delay_ms": -1}, ["schedule_delay_ms", "milliseconds"]),
+    ({"exit_timeout_ms": -1}, ["exit_timeout_ms", "milliseconds"]),
     ({"max_queue_size": 0}, ["max_queue_size"]),
     ({"max_queue_size": 1.5}, ["max_queue_size", "an integer", "float"]),
     ({"max_queue_bytes": -1}, ["max_queue_bytes"]),

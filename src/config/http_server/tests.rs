@@ -43,7 +43,7 @@ fn proxies(list: &[&str]) -> TrustedProxies {
 }
 
 /// What a setting shows: `true` once it is set to what [`every_argument`] and [`EVERY_VARIABLE`] say.
-fn effects(settings: &HttpServerSettings) -> [bool; 11] {
+fn effects(settings: &HttpServerSettings) -> [bool; 12] {
     [
         settings.excluded_urls.excludes("http://shop/health"),
         settings.request_headers.look_up(b"X-Request-Id").is_some(),
@@ -58,6 +58,7 @@ fn effects(settings: &HttpServerSettings) -> [bool; 11] {
         settings.opt_in == OptIn::CLIENT_PORT.union(OptIn::ACTIVE_REQUESTS_METRIC),
         settings.phases,
         settings.websocket_messages,
+        !settings.flush_at_shutdown,
     ]
 }
 
@@ -76,10 +77,11 @@ fn every_argument() -> HttpServerArguments {
         opt_in: strings(&["client.port", "http.server.active_requests"]),
         phases: Some(true),
         websocket_messages: Some(true),
+        flush_at_shutdown: Some(false),
     }
 }
 
-const EVERY_VARIABLE: [(&str, &str); 11] = [
+const EVERY_VARIABLE: [(&str, &str); 12] = [
     (EXCLUDED_URLS, "metrics, /health$"),
     (REQUEST_HEADERS, "x-.*"),
     (RESPONSE_HEADERS, "ETag"),
@@ -94,6 +96,7 @@ const EVERY_VARIABLE: [(&str, &str); 11] = [
     ),
     ("RVH_TRACE_PHASES", "true"),
     ("RVH_TRACE_WEBSOCKET_MESSAGES", "true"),
+    ("RVH_TRACE_FLUSH_AT_SHUTDOWN", "False"),
 ];
 
 #[test]

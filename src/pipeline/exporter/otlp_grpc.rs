@@ -22,6 +22,10 @@ use super::{Exporter, NO_METRICS, Outcome, tls};
 use crate::config::{Compression, OtlpConfig, Signal};
 use crate::error::Error;
 
+/// A longer answer is not read. An odd number, by which tonic's refusal to read it is told from a collector's to read us:
+/// the two have the same code and the same words.
+const MAX_RESPONSE: usize = (4 << 20) - 1;
+
 /// The method that takes a signal.
 fn export_path(signal: Signal) -> PathAndQuery {
     PathAndQuery::from_static(match signal {
@@ -76,7 +80,7 @@ impl OtlpGrpcExporter {
     async fn attempt(&mut self, request: Bytes) -> Outcome {
         let transport = &self.transport;
         let channel = self.channel.get_or_insert_with(|| transport.connect_lazy());
-        let mut client = Grpc::new(channel.clone());
+        let mut client = Grpc::new(channel.clone()).max_decoding_message_size(MAX_RESPONSE);
         if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
@@ -125,6 +129,10 @@ fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
             error: endpoint.unreachable(source),
         };
     }
+    if status.code() == Code::OutOfRange && status.message().ends_with(&own_limit()) {
+        // Who has that much to say has taken the request; sending it again would double it.
+        return Outcome::DELIVERED;
+    }
     let error = describe(status, endpoint, signal);
     let after = retry_info(status.details());
     match status.code() {
@@ -147,6 +155,11 @@ fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
         | Code::DataLoss => Outcome::Retryable { after, error },
         _ => Outcome::Rejected { error },
     }
+}
+
+/// How tonic's error ends about an answer that is longer than [`MAX_RESPONSE`].
+fn own_limit() -> String {
+    format!("the limit is: {MAX_RESPONSE} bytes")
 }
 
 /// `PermissionDenied from http://host:4317: no such tenant; check the credentials in ...`

@@ -250,7 +250,7 @@ class TestStatusAndErrorType:
         assert "error.type" not in sent.attributes
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "webtransport", "", None, 7], ids=repr)
+@pytest.mark.parametrize("kind", ["webtransport", "", None, 7], ids=repr)
 def test_scopes_of_other_types_pass_through_untouched(spans: InMemoryExporter, kind: object) -> None:
     seen: list[tuple[object, ...]] = []
 

@@ -13,8 +13,12 @@ from rvh_trace import RvhTraceMiddleware
 from rvh_trace.testing import InMemoryExporter
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "something.else"])
-def test_other_scopes_pass_through_with_the_very_same_objects(spans: InMemoryExporter, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"), [("something.else", {}), ("lifespan", {"flush_at_shutdown": False})], ids=lambda one: str(one)
+)
+def test_other_scopes_pass_through_with_the_very_same_objects(
+    spans: InMemoryExporter, kind: str, options: dict[str, Any]
+) -> None:
     seen: list[Any] = []
 
     async def app(*arguments: Any) -> None:
@@ -26,7 +30,7 @@ def test_other_scopes_pass_through_with_the_very_same_objects(spans: InMemoryExp
     async def send(message: Message) -> None: ...
 
     scope = {"type": kind}
-    asyncio.run(RvhTraceMiddleware(app)(scope, receive, send))
+    asyncio.run(RvhTraceMiddleware(app, **options)(scope, receive, send))
     assert [one is another for one, another in zip(seen, (scope, receive, send), strict=True)] == [True] * 3
     assert scope == {"type": kind}
     assert list(spans) == []

@@ -1,0 +1,174 @@
+"""One request of an exporter, as far as the server has let it come, and what the server does to it.
+
+`http1.Http1Exchange` and `grpc2.GrpcExchange` are the two transports; a fault is written once for both.
+"""
+
+import gzip
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+
+Stage = Literal["accept", "head", "request"]
+"""A connection is there; a request has begun; a request is complete."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The same refusal in the words of both transports."""
+
+    status: int
+    """Of HTTP."""
+    code: int
+    """Of gRPC."""
+    message: str = "no"
+    after: str | None = None
+    """`Retry-After`; as seconds in gRPC's `RetryInfo`."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of HTTP."""
+
+
+@dataclass
+class Ledger:
+    """What the server has seen, from any thread."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    taken: list[int] = field(default_factory=list)
+    """The numbers of the spans whose requests were answered with success."""
+    seen: list[int] = field(default_factory=list)
+    """The numbers of the spans of every complete request."""
+    requests: int = 0
+    connections: int = 0
+
+
+class Exchange:
+    """One request on one connection."""
+
+    def __init__(self, sock: socket.socket, ledger: Ledger, stopped: threading.Event) -> None:
+        self.sock = sock
+        self.ledger = ledger
+        self.stopped = stopped
+        self.content_type = PROTOBUF
+        self.encoding = ""
+        self.body = b""
+        self.is_complete = False
+
+    def complete(self) -> None:
+        """Notes the spans of a request whose body is here."""
+        self.is_complete = True
+        with self.ledger.changed:
+            self.ledger.requests += 1
+            self.ledger.seen.extend(self.numbers)
+            self.ledger.changed.notify_all()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The attribute `number` of every span of the request."""
+        raw = gzip.decompress(self.body) if self.encoding == "gzip" else self.body
+        return _numbers_of_json(raw) if self.content_type == JSON else _numbers_of_protobuf(raw)
+
+    def hang(self) -> None:
+        """Nothing more, until the server is stopped."""
+        self.stopped.wait()
+
+    def reset(self) -> None:
+        """Ends the connection by RST, with whatever is unread."""
+        with suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        with suppress(OSError):
+            self.sock.close()
+
+    def write(self, data: bytes) -> None:
+        """Exactly these bytes, whatever the protocol."""
+        self.sock.sendall(data)
+
+    def trickle(self, data: bytes, pause_s: float) -> None:
+        """One byte at a time."""
+        for index in range(len(data)):
+            if self.stopped.wait(pause_s):
+                return
+            self.sock.sendall(data[index : index + 1])
+
+    def count_as_taken(self) -> None:
+        """The exporter may believe that the spans of this request are delivered."""
+        with self.ledger.changed:
+            self.ledger.taken.extend(self.numbers)
+            self.ledger.changed.notify_all()
+
+    def take(self, *, rejected: int = 0, message: str = "") -> None:
+        """Success, partial if some are rejected."""
+        self.count_as_taken()
+        self.succeed(self.response(rejected, message))
+
+    def response(self, rejected: int = 0, message: str = "") -> bytes:
+        """An encoded `ExportTraceServiceResponse`."""
+        if not rejected and not message:
+            return b"{}" if self.content_type == JSON else b""
+        if self.content_type == JSON:
+            return json.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": message}}).encode()
+        partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message=message)
+        return ExportTraceServiceResponse(partial_success=partial).SerializeToString()
+
+    def succeed(self, body: bytes) -> None:
+        """An answer of success with this message."""
+        raise NotImplementedError
+
+    def refuse(self, refusal: Refusal) -> None:
+        """An answer of failure."""
+        raise NotImplementedError
+
+    def success_in_part(self) -> tuple[bytes, bytes]:
+        """The bytes of an answer of success, cut where it has said that it is one and is not complete."""
+        raise NotImplementedError
+
+    def endless(self) -> None:
+        """An answer of success that never ends, as fast as it is read."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the server does once a request has come to this stage."""
+
+    stage: Stage
+    act: Callable[[Exchange], None]
+
+
+def _numbers_of_protobuf(raw: bytes) -> list[int]:
+    request = ExportTraceServiceRequest.FromString(raw)
+    return [
+        attribute.value.int_value
+        for group in request.resource_spans
+        for scope_spans in group.scope_spans
+        for span in scope_spans.spans
+        for attribute in span.attributes
+        if attribute.key == "number"
+    ]
+
+
+def _numbers_of_json(raw: bytes) -> list[int]:
+    request: dict[str, Any] = json.loads(raw)
+    return [
+        int(attribute["value"]["intValue"])
+        for group in request["resourceSpans"]
+        for scope_spans in group["scopeSpans"]
+        for span in scope_spans["spans"]
+        for attribute in span["attributes"]
+        if attribute["key"] == "number"
+    ]
