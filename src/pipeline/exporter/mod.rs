@@ -10,6 +10,7 @@ mod endpoint;
 pub mod memory;
 pub mod otlp_grpc;
 pub mod otlp_http;
+mod proxy;
 mod response;
 #[cfg(test)]
 mod testing;
