@@ -34,7 +34,9 @@ pub(super) fn load(
     };
     // Whoever copies a full URL from a vendor's page into the program means it, and means one signal.
     let is_full = |url: &Url, signal: Signal| {
-        protocol == Protocol::Http && url.path().trim_end_matches('/').ends_with(signal.path())
+        protocol == Protocol::Http
+            && !is_socket(url)
+            && url.path().trim_end_matches('/').ends_with(signal.path())
     };
     let given = argument("endpoint", arguments.endpoint.as_deref(), parse)?
         .filter(|url| !is_full(url, signal.other()));
@@ -50,6 +52,8 @@ pub(super) fn load(
         },
     };
     Ok(Some(match protocol {
+        // The signal's path is known; the one in the URL is the socket's.
+        _ if is_socket(&url) => format!("unix://{}", url.path()),
         Protocol::Http if is_base => with_path(url, signal.path()).into(),
         Protocol::Http => url.into(),
         // gRPC chooses the path itself, and takes credentials from headers only.
@@ -61,11 +65,14 @@ pub(super) fn load(
 }
 
 fn parse_http_endpoint(text: &str) -> Result<Url, Problem> {
-    parse_url(text).ok_or_else(|| "not an http or https URL, such as http://collector:4318".into())
+    parse_url(text).ok_or_else(|| {
+        "not an http or https URL, such as http://collector:4318, or unix:///path of a socket"
+            .into()
+    })
 }
 
 fn parse_grpc_endpoint(text: &str, insecure: bool) -> Result<Url, Problem> {
-    let url = if text.contains("://") {
+    let url = if text.contains("://") || text.starts_with("unix:") {
         parse_url(text)
     } else if text.contains('/') {
         None
@@ -74,12 +81,25 @@ fn parse_grpc_endpoint(text: &str, insecure: bool) -> Result<Url, Problem> {
         let scheme = if insecure { "http" } else { "https" };
         parse_url(&format!("{scheme}://{text}"))
     };
-    url.ok_or_else(|| "not host:port or an http or https URL, such as http://collector:4317".into())
+    url.ok_or_else(|| {
+        "not host:port or an http or https URL, such as http://collector:4317, or unix:///path of a socket".into()
+    })
 }
 
 fn parse_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+    let is_usable = if is_socket(&url) {
+        // As gRPC's naming has it: `unix:///absolute` or `unix:/absolute`.
+        cfg!(unix) && url.host_str().is_none_or(str::is_empty) && url.path().len() > 1
+    } else {
+        matches!(url.scheme(), "http" | "https") && url.has_host()
+    };
+    is_usable.then_some(url)
+}
+
+/// Whether it is the path of a Unix domain socket.
+fn is_socket(url: &Url) -> bool {
+    url.scheme() == "unix"
 }
 
 fn with_path(mut url: Url, path: &str) -> Url {

@@ -23,7 +23,7 @@ pub use batch::BatchConfig;
 pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
 pub use metrics::{ExemplarFilter, MetricsConfig};
-pub use otlp::{Compression, OtlpConfig};
+pub use otlp::{Compression, Encoding, OtlpConfig};
 pub use signal::Signal;
 
 use crate::diagnostic::Level;

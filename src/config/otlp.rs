@@ -32,15 +32,17 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct OtlpConfig {
     /// What is sent.
     pub signal: Signal,
-    /// With HTTP the URL to post to; with gRPC `scheme://host:port`.
+    /// With HTTP the URL to post to; with gRPC `scheme://host:port`; with either `unix:///path` of a socket.
     pub endpoint: String,
+    /// With HTTP what a request is written in.
+    pub encoding: Encoding,
     /// Sent with every request. Names are lower-case; names and values are legal in HTTP.
     pub headers: Vec<(String, String)>,
     /// How long one request may take.
     pub timeout: Duration,
     /// How requests are compressed.
     pub compression: Compression,
-    /// Whether the endpoint is plain text: its scheme is `http`.
+    /// Whether the endpoint is plain text: its scheme is not `https`.
     pub insecure: bool,
     /// PEM file of the authorities to trust; `None`: those of the system.
     pub certificate: Option<PathBuf>,
@@ -57,6 +59,7 @@ impl fmt::Debug for OtlpConfig {
         f.debug_struct("OtlpConfig")
             .field("signal", &self.signal)
             .field("endpoint", &without_password("endpoint", &self.endpoint))
+            .field("encoding", &self.encoding)
             .field("headers", &names)
             .field("timeout", &self.timeout)
             .field("compression", &self.compression)
@@ -76,6 +79,16 @@ pub enum Compression {
     None,
     /// `gzip`
     Gzip,
+}
+
+/// What a request is written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encoding {
+    /// `http/protobuf`, and always with gRPC
+    #[default]
+    Protobuf,
+    /// `http/json`
+    Json,
 }
 
 /// The two transports.
@@ -100,14 +113,14 @@ pub(super) fn load(
     signal: Signal,
     is_chosen: bool,
 ) -> Result<Otlp, Error> {
-    let protocol = variables
+    let (protocol, encoding) = variables
         .text(
             ("protocol", arguments.protocol.as_deref()),
             variables_of!(signal, "PROTOCOL"),
             parse_protocol,
             "http/protobuf",
         )?
-        .unwrap_or(Protocol::Http);
+        .unwrap_or((Protocol::Http, Encoding::Protobuf));
     let insecure = variables.switch(arguments.insecure, variables_of!(signal, "INSECURE"));
     let default_endpoint = endpoint::default(protocol, signal);
     let without_one = if is_chosen {
@@ -144,8 +157,9 @@ pub(super) fn load(
         protocol,
         config: OtlpConfig {
             signal,
-            insecure: endpoint.starts_with("http://"),
+            insecure: !endpoint.starts_with("https://"),
             endpoint,
+            encoding,
             headers: headers::load(arguments, variables_of!(signal, "HEADERS"), variables)?,
             timeout,
             compression,
@@ -157,12 +171,12 @@ pub(super) fn load(
     })
 }
 
-fn parse_protocol(text: &str) -> Result<Protocol, Problem> {
+fn parse_protocol(text: &str) -> Result<(Protocol, Encoding), Problem> {
     match text.to_ascii_lowercase().as_str() {
-        "http/protobuf" => Ok(Protocol::Http),
-        "grpc" => Ok(Protocol::Grpc),
-        "http/json" => Err("not supported yet; use http/protobuf or grpc".into()),
-        _ => Err("not http/protobuf or grpc".into()),
+        "http/protobuf" => Ok((Protocol::Http, Encoding::Protobuf)),
+        "http/json" => Ok((Protocol::Http, Encoding::Json)),
+        "grpc" => Ok((Protocol::Grpc, Encoding::Protobuf)),
+        _ => Err("not http/protobuf, http/json or grpc".into()),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Batch {
     /// Bytes and spans that the worker has taken and not yet settled.
     in_flight_bytes: AtomicUsize,
     in_flight_spans: AtomicUsize,
+    /// Spans that wait at several destinations, each of which has bounds of its own; changed under the lock.
+    handed_over: AtomicUsize,
     closed: AtomicBool,
     /// Set by a shutdown that has counted what the worker still held.
     abandoned: Mutex<bool>,
@@ -70,6 +72,7 @@ impl Batch {
             waiting: Mutex::default(),
             in_flight_bytes: AtomicUsize::new(0),
             in_flight_spans: AtomicUsize::new(0),
+            handed_over: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             abandoned: Mutex::new(false),
             notify: Notify::new(),
@@ -119,7 +122,8 @@ impl Batch {
     /// Spans that wait or that the worker holds.
     pub(crate) fn unsettled(&self) -> u64 {
         let waiting = self.waiting();
-        (waiting.spans.count + self.in_flight_spans.load(Ordering::Relaxed)) as u64
+        let in_flight = self.in_flight_spans.load(Ordering::Relaxed);
+        (waiting.spans.count + in_flight + self.handed_over.load(Ordering::Relaxed)) as u64
     }
 
     /// How many spans were pushed, whatever became of them.
@@ -161,6 +165,28 @@ impl Batch {
         }
         self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.in_flight_spans.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    /// Gives back the room of spans that now wait at several destinations. They stay unsettled until
+    /// [`Self::settle_handed_over`].
+    pub(crate) fn hand_over(&self, bytes: usize, spans: usize) {
+        let _waiting = self.waiting();
+        self.handed_over.fetch_add(spans, Ordering::Relaxed);
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.in_flight_spans.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    /// The fate of spans that were handed over is settled: runs `count` unless [`Self::abandon`] has counted them.
+    pub(crate) fn settle_handed_over(&self, spans: usize, count: impl FnOnce()) {
+        let abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*abandoned {
+            count();
+        }
+        let _waiting = self.waiting();
+        self.handed_over.fetch_sub(spans, Ordering::Relaxed);
     }
 
     /// Refuses spans from now on.

@@ -50,6 +50,8 @@ pub(super) struct Tally {
     pub(super) rejected: u64,
     /// Of a kind that the destination does not take.
     pub(super) unsupported: u64,
+    /// Found no room in the destination's own queue.
+    pub(super) queue_full: u64,
     /// Bytes of the requests that were taken.
     pub(super) delivered_bytes: u64,
 }
@@ -77,9 +79,9 @@ impl Destination {
         }
     }
 
-    /// Writes out what the exporter holds back.
-    pub(super) fn flush(&mut self) {
-        self.exporter.flush();
+    /// For logs.
+    pub(super) fn name(&self) -> &str {
+        self.exporter.name()
     }
 
     /// One attempt. An exporter that panics has failed for good; the worker goes on.
@@ -100,7 +102,7 @@ impl Destination {
         if !std::mem::replace(&mut self.delivered, true) {
             diagnostic::log(Level::Debug, &format!("{name} took its first {items}"));
         }
-        if std::mem::take(&mut self.failing) {
+        if std::mem::take(&mut self.failing) && !self.exporter.logs_refusals() {
             diagnostic::log(Level::Info, &format!("{name} takes {items} again"));
         }
         if rejected > 0 || message.is_some() {
@@ -141,7 +143,7 @@ impl Destination {
 
     fn report(&mut self, stats: &Stats, count: usize, what: &str, error: String) {
         // One line an outage: a wrong path or token fails every request in the same way.
-        if !std::mem::replace(&mut self.failing, true) {
+        if !std::mem::replace(&mut self.failing, true) && !self.exporter.logs_refusals() {
             let (name, items) = (self.exporter.name(), self.signal.items());
             diagnostic::log(
                 Level::Warn,
@@ -153,6 +155,27 @@ impl Destination {
 }
 
 impl Delivery {
+    /// Lets the exporter write out what it holds back, until the deadline or the shutdown's if that is earlier. `is_last`:
+    /// it gets nothing any more and may let go of what it has.
+    pub(super) async fn flush(
+        &self,
+        destination: &mut Destination,
+        timeout: Duration,
+        is_last: bool,
+    ) {
+        let deadline = Instant::now() + timeout;
+        let flush = async {
+            if is_last {
+                destination.exporter.shutdown().await;
+            } else {
+                destination.exporter.force_flush().await;
+            }
+        };
+        let flush = AssertUnwindSafe(flush).catch_unwind();
+        // What goes wrong in it is the exporter's to tell; the spans have been counted.
+        let _ = before_deadline(&mut self.shutdown.clone(), deadline, flush).await;
+    }
+
     /// Delivers `items`, a run of `ScopeSpans.spans` or `ScopeMetrics.metrics`, in halves while the destination says that
     /// `request`, which holds them, is too large.
     pub(super) async fn deliver_in_parts(

@@ -3,6 +3,7 @@
 //! Each signal has a loop of its own on that thread, [`spans`] and [`metrics`], so that a destination that hangs for one
 //! signal holds up no other. Both answer the same commands and share the deadline of a shutdown.
 
+mod lane;
 mod metrics;
 mod spans;
 

@@ -6,6 +6,7 @@
 //! this writer uses that freedom: what is known first is written first.
 
 pub mod attribute;
+pub mod json;
 pub mod request;
 pub mod span;
 

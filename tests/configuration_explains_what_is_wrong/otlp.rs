@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rvh_trace::config::{Arguments, Compression, ExporterConfig};
+use rvh_trace::config::{Arguments, Compression, Encoding, ExporterConfig};
 
 use crate::{ENDPOINT, configured, from_environment, only_otlp, refused, strings, warned};
 
@@ -286,4 +286,53 @@ fn certificates_must_exist_and_a_client_needs_both_halves() {
         ),
         (&here, &here)
     );
+}
+
+#[test]
+fn json_is_an_encoding_of_the_http_transport() {
+    for (variables, expected) in [
+        (vec![ENDPOINT], Encoding::Protobuf),
+        (
+            vec![ENDPOINT, ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/JSON")],
+            Encoding::Json,
+        ),
+        (
+            vec![
+                ENDPOINT,
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+                ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+            ],
+            Encoding::Protobuf,
+        ),
+    ] {
+        let config = from_environment(&variables);
+        assert!(matches!(
+            config.exporters[..],
+            [ExporterConfig::OtlpHttp(_)]
+        ));
+        assert_eq!(only_otlp(&config).encoding, expected, "{variables:?}");
+        assert_eq!(
+            only_otlp(&config).endpoint,
+            "http://collector:4318/v1/traces"
+        );
+    }
+}
+
+#[test]
+fn a_unix_socket_is_an_endpoint_of_every_protocol_and_signal() {
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/otel.sock"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:/run/otel.sock"),
+            (
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "unix:///run/otel.sock",
+            ),
+        ] {
+            let config =
+                from_environment(&[(name, value), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+            assert_eq!(only_otlp(&config).endpoint, "unix:///run/otel.sock");
+            assert!(only_otlp(&config).insecure);
+        }
+    }
 }

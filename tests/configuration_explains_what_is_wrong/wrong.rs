@@ -14,19 +14,25 @@ fn a_wrong_argument_is_an_error_that_says_what_would_be_right() {
     let cases = [
         (
             arguments! { protocol: Some("http".into()) },
-            "protocol: \"http\" is not http/protobuf or grpc",
+            "protocol: \"http\" is not http/protobuf, http/json or grpc",
         ),
         (
-            arguments! { protocol: Some("http/json".into()) },
-            "protocol: \"http/json\" is not supported yet; use http/protobuf or grpc",
+            arguments! { protocol: Some("http/xml".into()) },
+            "protocol: \"http/xml\" is not http/protobuf, http/json or grpc",
         ),
         (
             arguments! { endpoint: Some("collector:4318".into()) },
-            "endpoint: \"collector:4318\" is not an http or https URL, such as http://collector:4318",
+            "endpoint: \"collector:4318\" is not an http or https URL, such as http://collector:4318, or unix:///path of a socket",
         ),
         (
-            arguments! { endpoint: Some("unix:/tmp/x".into()), protocol: Some("grpc".into()) },
-            "endpoint: \"unix:/tmp/x\" is not host:port or an http or https URL, such as http://collector:4317",
+            arguments! { endpoint: Some("a/b".into()), protocol: Some("grpc".into()) },
+            "endpoint: \"a/b\" is not host:port or an http or https URL, such as http://collector:4317, or unix:///path of a \
+             socket",
+        ),
+        (
+            arguments! { endpoint: Some("unix://host/run/otel.sock".into()) },
+            "endpoint: \"unix://host/run/otel.sock\" is not an http or https URL, such as http://collector:4318, or \
+             unix:///path of a socket",
         ),
         (
             arguments! { exporter: Some(strings(&["zipkin"])) },
@@ -108,7 +114,7 @@ fn a_wrong_variable_is_one_warning_with_what_is_used_instead() {
     let cases = [
         ("OTEL_SDK_DISABLED", "1", "false"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "false"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "udp", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "none"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1", "10000 ms"),

@@ -4,9 +4,11 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::response::excerpt;
@@ -30,12 +32,14 @@ pub(super) enum Protocol {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     url: Url,
+    /// What to connect to instead of the URL's host.
+    socket: Option<PathBuf>,
     shown: String,
     protocol: Protocol,
 }
 
 impl Endpoint {
-    /// Checks that `text` is an `http://` or `https://` URL with a host.
+    /// Checks that `text` is an `http://` or `https://` URL with a host, or `unix://` with the path of a socket.
     pub(super) fn parse(text: &str, protocol: Protocol) -> Result<Self, Error> {
         let wrong = |problem: String| {
             Error::configuration(
@@ -46,7 +50,13 @@ impl Endpoint {
                 ),
             )
         };
-        let url = Url::parse(text).map_err(|error| wrong(format!("not a URL ({error})")))?;
+        let mut url = Url::parse(text).map_err(|error| wrong(format!("not a URL ({error})")))?;
+        let mut socket = None;
+        if url.scheme() == "unix" {
+            let path = percent_decode_str(url.path()).decode_utf8_lossy();
+            socket = Some(PathBuf::from(path.as_ref()));
+            url = Url::parse("http://localhost").map_err(|error| wrong(error.to_string()))?;
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong(format!(
                 "scheme {:?} is not http or https",
@@ -59,15 +69,26 @@ impl Endpoint {
         // These fail only on a URL without a host, which http and https cannot be.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
+        let shown = match &socket {
+            Some(_) => text.to_owned(),
+            None => shown.as_str().trim_end_matches('/').to_owned(),
+        };
         Ok(Self {
-            shown: shown.as_str().trim_end_matches('/').to_owned(),
+            shown,
             url,
+            socket,
             protocol,
         })
     }
 
+    /// Where to post to. That of a socket has no path.
     pub(super) const fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The socket to connect to, if it is one.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     /// The URL without credentials, for logs.
@@ -130,6 +151,11 @@ impl Endpoint {
             return self.tls_advice(error);
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
+            if self.socket.is_some() && error.kind() == io::ErrorKind::NotFound {
+                return Some(format!(
+                    "{shown} does not exist: is a collector listening on this socket? Set {ENDPOINT} to where it is"
+                ));
+            }
             if error.kind() == io::ErrorKind::ConnectionRefused {
                 return Some(format!(
                     "connection refused: is a collector listening on {shown}? Set {ENDPOINT} to where it is"

@@ -10,6 +10,7 @@ mod endpoint;
 pub mod memory;
 pub mod otlp_grpc;
 pub mod otlp_http;
+mod proxy;
 mod response;
 #[cfg(test)]
 mod testing;
@@ -82,6 +83,22 @@ pub trait Exporter: Send {
 
     /// Writes out what is held back, at flush and at shutdown.
     fn flush(&mut self) {}
+
+    /// [`Self::flush`], for an exporter that must wait for it. Safe to drop at any await, like [`Self::export`].
+    fn force_flush(&mut self) -> BoxFuture<'_, ()> {
+        self.flush();
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The last call: a flush, and nothing comes after it.
+    fn shutdown(&mut self) -> BoxFuture<'_, ()> {
+        self.force_flush()
+    }
+
+    /// Whether it tells by itself what it refuses, so that nobody else does.
+    fn logs_refusals(&self) -> bool {
+        false
+    }
 }
 
 /// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.

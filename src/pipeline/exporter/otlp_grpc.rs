@@ -10,6 +10,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
@@ -18,7 +21,7 @@ use tonic::{Code, Request, Status};
 
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{delivered, excerpt, is_about_size, retry_info};
-use super::{Exporter, NO_METRICS, Outcome, tls};
+use super::{Exporter, NO_METRICS, Outcome, proxy, tls};
 use crate::config::{Compression, OtlpConfig, Signal};
 use crate::error::Error;
 
@@ -41,6 +44,10 @@ pub struct OtlpGrpcExporter {
     signal: Signal,
     endpoint: Endpoint,
     transport: transport::Endpoint,
+    /// The way through a proxy, when there is one.
+    tunnel: Option<Tunnel<HttpConnector>>,
+    /// Ends the text of an error that a proxy may be to blame for.
+    proxy_hint: String,
     channel: Option<Channel>,
     metadata: MetadataMap,
     timeout: Duration,
@@ -50,11 +57,19 @@ pub struct OtlpGrpcExporter {
 impl OtlpGrpcExporter {
     /// Checks everything that can be checked without a connection. Reads certificate files for an `https` endpoint.
     pub fn new(config: &OtlpConfig) -> Result<Self, Error> {
+        Self::through(config, &Matcher::from_env())
+    }
+
+    fn through(config: &OtlpConfig, proxies: &Matcher) -> Result<Self, Error> {
         let endpoint = Endpoint::parse(&config.endpoint, Protocol::Grpc)?;
         let failed = |error: transport::Error| {
             Error::configuration("otlp grpc exporter", endpoint.unreachable(&error))
         };
-        let mut transport = transport::Endpoint::from_shared(endpoint.origin())
+        let target = match endpoint.socket() {
+            Some(socket) => format!("unix://{}", socket.display()),
+            None => endpoint.origin(),
+        };
+        let mut transport = transport::Endpoint::from_shared(target)
             .and_then(|transport| transport.user_agent(endpoint::USER_AGENT))
             .map_err(failed)?
             .connect_timeout(config.timeout)
@@ -68,6 +83,8 @@ impl OtlpGrpcExporter {
         Ok(Self {
             name: format!("otlp grpc {}", endpoint.shown()),
             signal: config.signal,
+            tunnel: proxy::tunnel(&endpoint, proxies),
+            proxy_hint: proxy::hint(&endpoint, |name| std::env::var(name).ok()),
             endpoint,
             transport,
             channel: None,
@@ -78,8 +95,11 @@ impl OtlpGrpcExporter {
     }
 
     async fn attempt(&mut self, request: Bytes) -> Outcome {
-        let transport = &self.transport;
-        let channel = self.channel.get_or_insert_with(|| transport.connect_lazy());
+        let (transport, tunnel) = (&self.transport, &self.tunnel);
+        let channel = self.channel.get_or_insert_with(|| match tunnel {
+            Some(tunnel) => transport.connect_with_connector_lazy(tunnel.clone()),
+            None => transport.connect_lazy(),
+        });
         let mut client = Grpc::new(channel.clone()).max_decoding_message_size(MAX_RESPONSE);
         if self.compression == Compression::Gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
@@ -90,7 +110,7 @@ impl OtlpGrpcExporter {
             if let Err(error) = client.ready().await {
                 return Outcome::Retryable {
                     after: None,
-                    error: self.endpoint.unreachable(&error),
+                    error: self.endpoint.unreachable(&error) + &self.proxy_hint,
                 };
             }
             match client.unary(request, export_path(self.signal), Raw).await {

@@ -1,4 +1,4 @@
-//! OTLP over HTTP with protobuf bodies (OTLP specification, "OTLP/HTTP").
+//! OTLP over HTTP, in protobuf or JSON (OTLP specification, "OTLP/HTTP").
 //!
 //! One client and one kept-alive connection, reused. The client is built with the exporter, on any thread and outside
 //! any runtime, so that nothing is left to go wrong later; its connections belong to the Tokio runtime that polls
@@ -14,12 +14,14 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, Response, redirect};
+use url::Url;
 
 use super::endpoint::{self, Endpoint, Protocol};
-use super::response::{delivered, excerpt, failure_message, retry_after};
-use super::{Exporter, NO_METRICS, Outcome, tls};
-use crate::config::{Compression, OtlpConfig, Signal};
+use super::response::{self, excerpt, retry_after};
+use super::{Exporter, NO_METRICS, Outcome, proxy, tls};
+use crate::config::{Compression, Encoding, OtlpConfig, Signal};
 use crate::error::Error;
+use crate::wire::json;
 
 /// A longer answer is not read: what a collector has to say fits in some hundred bytes.
 const MAX_RESPONSE: usize = 4 << 20;
@@ -30,6 +32,8 @@ pub struct OtlpHttpExporter {
     name: String,
     signal: Signal,
     endpoint: Endpoint,
+    url: Url,
+    encoding: Encoding,
     client: Client,
     timeout: Duration,
     compression: Compression,
@@ -56,24 +60,46 @@ impl OtlpHttpExporter {
         if endpoint.is_loopback() {
             builder = builder.no_proxy();
         }
+        let mut url = endpoint.url().clone();
+        #[cfg(unix)]
+        if let Some(socket) = endpoint.socket() {
+            builder = builder.unix_socket(socket);
+            url.set_path(config.signal.path());
+        }
         Ok(Self {
             name: format!("otlp http {}", endpoint.shown()),
             signal: config.signal,
             client: builder
                 .build()
                 .map_err(|error| Error::configuration("otlp http exporter", error.to_string()))?,
-            proxy_hint: proxy_hint(&endpoint, |name| std::env::var(name).ok()),
+            proxy_hint: proxy::hint(&endpoint, |name| std::env::var(name).ok()),
             endpoint,
+            url,
+            encoding: config.encoding,
             timeout: config.timeout,
             compression: config.compression,
         })
     }
 
     async fn attempt(&self, request: Bytes) -> Outcome {
+        let (request, content_type) = match self.encoding {
+            Encoding::Protobuf => (request, "application/x-protobuf"),
+            Encoding::Json => {
+                let json = match self.signal {
+                    Signal::Traces => json::traces(&request),
+                    Signal::Metrics => json::metrics(&request),
+                };
+                let Some(json) = json else {
+                    let error = "the request cannot be written as JSON".to_owned();
+                    return Outcome::Rejected { error };
+                };
+                (json.into(), "application/json")
+            }
+        };
         let post = self
             .client
-            .post(self.endpoint.url().clone())
-            .header(CONTENT_TYPE, "application/x-protobuf");
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, content_type);
         let post = match self.compression {
             Compression::Gzip => post.header(CONTENT_ENCODING, "gzip").body(gzip(&request)),
             Compression::None => post.body(request),
@@ -95,7 +121,7 @@ impl OtlpHttpExporter {
         // A body that breaks off is as good as none: the status has said what counts.
         let body = read(&mut response).await.unwrap_or_default();
         if status.is_success() {
-            return delivered(&body);
+            return self.delivered(&body);
         }
         let headers = response.headers();
         let error = self.failure(status, headers, &body);
@@ -125,10 +151,21 @@ impl OtlpHttpExporter {
         }
     }
 
+    /// Collectors answer in the encoding that they were asked in (OTLP specification, "OTLP/HTTP Response").
+    fn delivered(&self, body: &[u8]) -> Outcome {
+        match self.encoding {
+            Encoding::Protobuf => response::delivered(body),
+            Encoding::Json => response::delivered_json(body),
+        }
+    }
+
     /// `403 Forbidden from http://host:4318/v1/traces: no such tenant; check the credentials in ...`
     fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
         let mut text = format!("{status} from {}", self.endpoint.shown());
-        let message = failure_message(body);
+        let message = match self.encoding {
+            Encoding::Protobuf => response::failure_message(body),
+            Encoding::Json => response::failure_message_json(body),
+        };
         if !message.is_empty() {
             text = format!("{text}: {message}");
         }
@@ -164,25 +201,6 @@ impl Exporter for OtlpHttpExporter {
 
     fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
         Box::pin(self.attempt(request))
-    }
-}
-
-/// Which of the variables that reqwest takes a proxy from applies to this endpoint, as advice; empty when none does.
-fn proxy_hint(endpoint: &Endpoint, env: impl Fn(&str) -> Option<String>) -> String {
-    let of_scheme = if endpoint.is_https() {
-        ["HTTPS_PROXY", "https_proxy"]
-    } else {
-        ["HTTP_PROXY", "http_proxy"]
-    };
-    let variables = of_scheme.into_iter().chain(["ALL_PROXY", "all_proxy"]);
-    let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
-    match variables.into_iter().find(is_set) {
-        Some(name) if !endpoint.is_loopback() => {
-            format!(
-                "; {name} is set: unless NO_PROXY names the host, it is the proxy that must be reached"
-            )
-        }
-        _ => String::new(),
     }
 }
 

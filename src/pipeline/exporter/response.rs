@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 
 use super::Outcome;
+use crate::wire::json;
 
 /// Characters of a foreign text that a log line carries.
 const EXCERPT: usize = 200;
@@ -64,13 +65,35 @@ pub(super) fn delivered(body: &[u8]) -> Outcome {
         })
 }
 
+/// [`delivered`] for a body in JSON.
+pub(super) fn delivered_json(body: &[u8]) -> Outcome {
+    json::partial_success(body).map_or(Outcome::DELIVERED, |(rejected, message)| {
+        Outcome::Delivered {
+            rejected,
+            message: (!message.is_empty()).then(|| excerpt(&message)),
+        }
+    })
+}
+
+/// [`failure_message`] for a body in JSON.
+pub(super) fn failure_message_json(body: &[u8]) -> String {
+    match json::status_message(body) {
+        Some(message) if !message.is_empty() => excerpt(&message),
+        _ => text_of(body),
+    }
+}
+
+fn text_of(body: &[u8]) -> String {
+    excerpt(&String::from_utf8_lossy(
+        &body[..body.len().min(4 * EXCERPT)],
+    ))
+}
+
 /// What the body of a failure says: the message of a `google.rpc.Status`, else its text; empty when it says nothing.
 pub(super) fn failure_message(body: &[u8]) -> String {
     match RpcStatus::decode(body) {
         Ok(status) if !status.message.is_empty() => excerpt(&status.message),
-        _ => excerpt(&String::from_utf8_lossy(
-            &body[..body.len().min(4 * EXCERPT)],
-        )),
+        _ => text_of(body),
     }
 }
 

@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +19,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Exporter, Outcome};
-use crate::config::{Compression, OtlpConfig, Signal};
+use crate::config::{Compression, Encoding, OtlpConfig, Signal};
 
 pub(super) fn config(endpoint: impl Into<String>) -> OtlpConfig {
     OtlpConfig {
         signal: Signal::Traces,
         endpoint: endpoint.into(),
+        encoding: Encoding::Protobuf,
         headers: Vec::new(),
         timeout: Duration::from_secs(20),
         compression: Compression::None,
@@ -101,7 +102,51 @@ pub(super) fn http_collector(responses: Vec<Vec<u8>>) -> (u16, Receiver<Heard>) 
     (port, heard)
 }
 
-fn hear(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+/// The path of a socket in the system's temporary directory, which goes when this goes.
+#[cfg(unix)]
+pub(super) struct Socket(pub(super) PathBuf);
+
+#[cfg(unix)]
+impl Socket {
+    /// A path that nobody else has.
+    pub(super) fn new() -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rvh_trace-test-{}-{number}.sock", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    pub(super) fn endpoint(&self) -> String {
+        format!("unix://{}", self.0.display())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Answers one request that comes over the socket.
+#[cfg(unix)]
+pub(super) fn http_collector_on_socket(socket: &Socket, response: Vec<u8>) -> Receiver<Heard> {
+    let listener = std::os::unix::net::UnixListener::bind(&socket.0).unwrap();
+    let (sender, heard) = channel();
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let (head, body) = hear(&mut stream).unwrap();
+        stream.get_mut().write_all(&response).unwrap();
+        let _ = sender.send(Heard {
+            connection: 0,
+            head,
+            body,
+        });
+    });
+    heard
+}
+
+fn hear(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {

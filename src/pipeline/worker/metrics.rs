@@ -47,11 +47,11 @@ impl Loop {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Flush { done }) => {
-                        self.flush().await;
+                        self.flush(false).await;
                         drop(done);
                     }
                     Some(Command::Shutdown { done, .. }) => {
-                        self.flush().await;
+                        self.flush(true).await;
                         drop(done);
                         return;
                     }
@@ -66,10 +66,11 @@ impl Loop {
         }
     }
 
-    async fn flush(&mut self) {
+    async fn flush(&mut self, is_last: bool) {
         self.collect_and_send().await;
+        let timeout = self.metrics.config().timeout;
         for destination in &mut self.destinations {
-            destination.flush();
+            self.delivery.flush(destination, timeout, is_last).await;
         }
     }
 

@@ -3,12 +3,16 @@
 //! It sleeps until a batch is complete, the schedule delay has passed or somebody asks for a flush; then it swaps the
 //! queue out and sends it in requests of at most `max_export_batch_size` spans. Every request has one deadline
 //! (`OTEL_BSP_EXPORT_TIMEOUT`). Every span it takes is counted exactly once: exported, or dropped with a reason.
+//!
+//! A single destination is served in this loop, in memory that is used again; several have a [`Lanes`].
 
-use futures::future::join_all;
+use std::sync::Arc;
+
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::Command;
+use super::lane::Lanes;
 use crate::config::Signal;
 use crate::pipeline::batch::{KEPT_CAPACITY, Spans};
 use crate::pipeline::delivery::{Delivery, Destination, MAX_REQUEST_BYTES, Tally};
@@ -16,9 +20,17 @@ use crate::pipeline::{BuildExporters, Pipeline};
 use crate::stats::DropReason;
 use crate::wire::span::take_spans;
 
+/// Where requests go from here.
+enum Way {
+    /// To no destination, or to one, which the loop waits for.
+    Direct(Option<Destination>),
+    /// To several, which nothing waits for.
+    Lanes(Lanes),
+}
+
 pub(super) struct Loop {
     pipeline: &'static Pipeline,
-    destinations: Vec<Destination>,
+    way: Way,
     commands: UnboundedReceiver<Command>,
     delivery: Delivery,
     /// The buffer that goes back into the queue at the next swap.
@@ -34,13 +46,29 @@ impl Loop {
         commands: UnboundedReceiver<Command>,
         delivery: Delivery,
     ) -> Self {
-        let destinations = build_exporters()
+        let mut destinations: Vec<_> = build_exporters()
             .into_iter()
             .map(|exporter| Destination::new(exporter, Signal::Traces))
             .collect();
+        let way = if destinations.len() > 1 {
+            let settle = move |tallies: &[Tally], count| {
+                pipeline.batch.settle_handed_over(count, || {
+                    count_tallies(pipeline, tallies, count as u64);
+                });
+            };
+            let settle = Arc::new(settle);
+            Way::Lanes(Lanes::start(
+                destinations,
+                &pipeline.config,
+                &delivery,
+                settle,
+            ))
+        } else {
+            Way::Direct(destinations.pop())
+        };
         Self {
             pipeline,
-            destinations,
+            way,
             commands,
             delivery,
             spare: Spans::default(),
@@ -54,13 +82,12 @@ impl Loop {
                 // In order: a command that is there is answered before another wait begins.
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Command::Flush { done }) => {
-                        self.flush().await;
-                        drop(done);
-                    }
-                    Some(Command::Shutdown { done, .. }) => {
-                        self.flush().await;
-                        drop(done);
+                    Some(command @ Command::Flush { .. }) => self.flush(command).await,
+                    Some(command @ Command::Shutdown { .. }) => {
+                        self.flush(command).await;
+                        if let Way::Lanes(lanes) = self.way {
+                            lanes.ended().await;
+                        }
                         return;
                     }
                     None => return,
@@ -71,10 +98,18 @@ impl Loop {
         }
     }
 
-    async fn flush(&mut self) {
+    /// Sends what waits and carries the command out. Whoever drops the command last is the last that is done.
+    async fn flush(&mut self, command: Command) {
         self.send_waiting().await;
-        for destination in &mut self.destinations {
-            destination.flush();
+        match &mut self.way {
+            Way::Lanes(lanes) => lanes.command(&command),
+            Way::Direct(destination) => {
+                let is_last = matches!(command, Command::Shutdown { .. });
+                let timeout = self.pipeline.config.export_timeout;
+                if let Some(destination) = destination {
+                    self.delivery.flush(destination, timeout, is_last).await;
+                }
+            }
         }
     }
 
@@ -96,41 +131,55 @@ impl Loop {
         self.spare = spans;
     }
 
-    /// Sends `spans` to every destination and counts what became of them.
+    /// Sends `spans` and counts what became of them, or leaves both to the lanes.
     async fn send(&mut self, spans: &[u8], count: usize) {
-        let deadline = Instant::now() + self.pipeline.config.export_timeout;
+        let pipeline = self.pipeline;
+        let destination = match &mut self.way {
+            Way::Direct(destination) => destination,
+            Way::Lanes(lanes) => {
+                let request = self.delivery.envelope.request(spans);
+                pipeline.batch.hand_over(spans.len(), count);
+                lanes.deliver(request, spans.len(), count);
+                return;
+            }
+        };
+        let deadline = Instant::now() + pipeline.config.export_timeout;
         let buffer = std::mem::take(&mut self.spare_request);
         let request = self.delivery.envelope.request_in(buffer, spans);
-        let delivery = &self.delivery;
-        let tallies = join_all(self.destinations.iter_mut().map(|destination| {
-            delivery
-                .clone()
-                .deliver_in_parts(destination, request.clone(), spans, count, deadline)
-        }))
-        .await;
+        let tally = match destination {
+            Some(destination) => {
+                let (delivery, request) = (self.delivery.clone(), request.clone());
+                delivery
+                    .deliver_in_parts(destination, request, spans, count, deadline)
+                    .await
+            }
+            None => Tally::default(),
+        };
         // Not if an exporter still holds it, as one that ran into the deadline may.
         if let Ok(buffer) = request.try_into_mut() {
             self.spare_request = buffer.into();
             self.spare_request.clear();
             self.spare_request.shrink_to(KEPT_CAPACITY);
         }
-        let pipeline = self.pipeline;
         pipeline.batch.settle(spans.len(), count, || {
-            count_tallies(pipeline, &tallies, count as u64);
+            count_tallies(pipeline, &[tally], count as u64);
         });
     }
 }
 
-/// A span counts as exported when every destination took it.
+/// A span counts as exported when every destination took it. Else it is dropped once, for the first reason in this order
+/// that any destination had: failed, rejected, no room in the destination's queue.
 fn count_tallies(pipeline: &Pipeline, tallies: &[Tally], count: u64) {
     let most = |lost: fn(&Tally) -> u64| tallies.iter().map(lost).max().unwrap_or(0);
     let failed = most(|tally| tally.failed);
     let rejected = most(|tally| tally.rejected + tally.unsupported).min(count - failed);
+    let queue_full = most(|tally| tally.queue_full).min(count - failed - rejected);
     let stats = &pipeline.stats;
     stats.count_dropped(DropReason::Failed, failed);
     stats.count_dropped(DropReason::Rejected, rejected);
+    stats.count_dropped(DropReason::QueueFull, queue_full);
     stats.count_exported(
-        count - failed - rejected,
+        count - failed - rejected - queue_full,
         most(|tally| tally.delivered_bytes),
     );
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::super::response::tests::{partial, rpc_status};
 use super::super::testing::{
-    Certificates, config, deaf_port, error, export, grpc_collector, runtime,
+    Certificates, Socket, config, deaf_port, error, export, grpc_collector, runtime,
 };
 use super::*;
 
@@ -336,4 +336,127 @@ fn metrics_go_to_the_metrics_service_which_may_not_be_there() {
         error(&outcome).contains("OTEL_METRICS_EXPORTER=none"),
         "{outcome:?}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_called() {
+    let socket = Socket::new();
+    runtime().block_on(async {
+        let listener = tokio::net::UnixListener::bind(&socket.0).unwrap();
+        let config = config(socket.endpoint());
+        let attempt = async {
+            let mut exporter = exporter(&config);
+            exporter.export(Bytes::from_static(b"spans"), 1).await
+        };
+        let collector = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            grpc_collector(stream, Some(b""), trailers(&Status::ok(""))).await
+        };
+        let (outcome, (_, body)) = tokio::join!(attempt, collector);
+        assert_eq!(outcome, Outcome::DELIVERED);
+        assert_eq!(&body[5..], b"spans");
+    });
+}
+
+/// Reads up to the empty line that ends the head of a request.
+async fn head(stream: &mut tokio::net::TcpStream) -> String {
+    use tokio::io::AsyncReadExt;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn a_proxy_is_asked_for_a_tunnel_with_its_credentials() {
+    use tokio::io::AsyncWriteExt;
+    runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://user:secret@{}", listener.local_addr().unwrap());
+        let proxies = Matcher::builder().http(proxy).build();
+        // A name that only a proxy could resolve.
+        let config = config("http://collector.invalid:4317");
+        let attempt = async {
+            let mut exporter = OtlpGrpcExporter::through(&config, &proxies).unwrap();
+            exporter.export(Bytes::from_static(b"spans"), 1).await
+        };
+        let collector = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let call = grpc_collector(stream, Some(b""), trailers(&Status::ok(""))).await;
+            (head, call)
+        };
+        let (outcome, (head, (_, body))) = tokio::join!(attempt, collector);
+        assert_eq!(outcome, Outcome::DELIVERED);
+        assert!(
+            head.starts_with("CONNECT collector.invalid:4317 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.to_ascii_lowercase()
+                .contains("proxy-authorization: basic dxnlcjpzzwnyzxq="),
+            "{head}"
+        );
+        assert_eq!(&body[5..], b"spans");
+    });
+}
+
+#[test]
+fn a_proxy_that_refuses_is_an_outage() {
+    use tokio::io::AsyncWriteExt;
+    let outcome = runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        let proxies = Matcher::builder().http(proxy).build();
+        let config = config("http://collector.invalid:4317");
+        let mut exporter = OtlpGrpcExporter::through(&config, &proxies).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+            stream.write_all(refusal).await.unwrap();
+        });
+        exporter.export(Bytes::from_static(b"spans"), 1).await
+    });
+    assert!(matches!(outcome, Outcome::Retryable { .. }), "{outcome:?}");
+    assert!(error(&outcome).contains("proxy"), "{outcome:?}");
+}
+
+#[test]
+fn many_exports_share_one_connection() {
+    runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = config(format!("http://{}", listener.local_addr().unwrap()));
+        let attempts = async {
+            let mut exporter = exporter(&config);
+            for _ in 0..10 {
+                let outcome = exporter.export(Bytes::from_static(b"spans"), 1).await;
+                assert_eq!(outcome, Outcome::DELIVERED);
+            }
+        };
+        let collector = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut calls = 0;
+            while let Some(call) = connection.accept().await {
+                // Broken off when the exporter goes, which may be mid-frame.
+                let Ok((_, mut respond)) = call else { break };
+                calls += 1;
+                let response = http::Response::builder().header("content-type", "application/grpc");
+                let mut answer = respond
+                    .send_response(response.body(()).unwrap(), false)
+                    .unwrap();
+                answer
+                    .send_data(Bytes::from_static(&[0; 5]), false)
+                    .unwrap();
+                answer.send_trailers(trailers(&Status::ok(""))).unwrap();
+            }
+            calls
+        };
+        let ((), calls) = tokio::join!(attempts, collector);
+        assert_eq!(calls, 10, "all came on the connection that was accepted");
+    });
 }

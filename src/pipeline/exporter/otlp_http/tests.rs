@@ -5,9 +5,13 @@ use std::net::TcpListener;
 
 use super::super::response::tests::{partial, rpc_status};
 use super::super::testing::{
-    config, deaf_port, error, export, http_collector, http_response, runtime,
+    Socket, config, deaf_port, error, export, http_collector, http_collector_on_socket,
+    http_response, runtime,
 };
 use super::*;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use prost::Message as _;
 
 fn exporter(config: &OtlpConfig) -> OtlpHttpExporter {
     OtlpHttpExporter::new(config).unwrap()
@@ -265,23 +269,6 @@ fn an_answer_that_is_not_http_is_retried_and_keeps_secrets() {
 }
 
 #[test]
-fn a_proxy_in_the_environment_is_mentioned_except_for_this_machine() {
-    let set = |variable: &'static str| {
-        move |name: &str| (name == variable).then(|| "http://proxy:3128".to_owned())
-    };
-    let hint = |url: &str, variable| {
-        proxy_hint(
-            &Endpoint::parse(url, Protocol::Http).unwrap(),
-            set(variable),
-        )
-    };
-    assert!(hint("http://collector:4318", "HTTP_PROXY").contains("HTTP_PROXY"));
-    assert!(hint("https://collector:4318", "all_proxy").contains("all_proxy"));
-    assert_eq!(hint("https://collector:4318", "HTTP_PROXY"), "");
-    assert_eq!(hint("http://localhost:4318", "HTTP_PROXY"), "");
-}
-
-#[test]
 fn a_receiver_of_traces_alone_does_not_support_metrics() {
     for (status, is_unsupported) in [
         ("404 Not Found", true),
@@ -308,4 +295,83 @@ fn a_receiver_of_traces_alone_does_not_support_metrics() {
             "{status}"
         );
     }
+}
+
+#[test]
+fn json_is_declared_and_its_answers_are_read() {
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans::default()],
+    };
+    let partial = br#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"too old"}}"#;
+    let (port, heard) = http_collector(vec![
+        http_response("200 OK", &["content-type: application/json"], partial),
+        http_response(
+            "400 Bad Request",
+            &[],
+            br#"{"code":3,"message":"no such tenant"}"#,
+        ),
+        http_response("200 OK", &[], b""),
+    ]);
+    let mut config = at(port);
+    config.encoding = Encoding::Json;
+    config.compression = Compression::Gzip;
+    let mut exporter = exporter(&config);
+    assert_eq!(
+        export(&mut exporter, &request.encode_to_vec()),
+        Outcome::Delivered {
+            rejected: 2,
+            message: Some("too old".into())
+        }
+    );
+    let first = heard.recv().unwrap();
+    assert!(
+        first
+            .head
+            .contains("\r\ncontent-type: application/json\r\n"),
+        "{}",
+        first.head
+    );
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&first.body[..])
+        .read_to_end(&mut unpacked)
+        .unwrap();
+    assert_eq!(unpacked, br#"{"resourceSpans":[{}]}"#);
+    let refused = export(&mut exporter, b"");
+    assert!(error(&refused).contains(": no such tenant"), "{refused:?}");
+    assert_eq!(export(&mut exporter, b""), Outcome::DELIVERED);
+    let unwritable = export(&mut exporter, b"rubbish");
+    assert!(
+        matches!(unwritable, Outcome::Rejected { .. }),
+        "{unwritable:?}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_posted_to_with_the_path_of_the_signal() {
+    let socket = Socket::new();
+    let heard = http_collector_on_socket(&socket, http_response("200 OK", &[], b""));
+    let config = config(socket.endpoint());
+    let mut exporter = exporter(&config);
+    assert_eq!(exporter.name(), format!("otlp http {}", socket.endpoint()));
+    assert_eq!(export(&mut exporter, b"spans"), Outcome::DELIVERED);
+    let heard = heard.recv().unwrap();
+    assert!(
+        heard.head.starts_with("POST /v1/traces HTTP/1.1\r\n"),
+        "{}",
+        heard.head
+    );
+    assert_eq!(heard.body, b"spans");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_socket_that_is_not_there_is_named() {
+    let socket = Socket::new();
+    let mut exporter = exporter(&config(socket.endpoint()));
+    let outcome = export(&mut exporter, b"spans");
+    assert!(
+        error(&outcome).starts_with(&format!("{} does not exist", socket.endpoint())),
+        "{outcome:?}"
+    );
 }
