@@ -164,6 +164,11 @@ fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
         }
         // A proxy's HTTP 413 has no code of its own.
         Code::Unknown if is_about_size(status.message()) => Outcome::TooLarge { error },
+        // A proxy that gives up resets the stream, of which hyper makes a good end; tonic then misses the status. The
+        // collector's own `Unknown` is not to be sent again.
+        Code::Unknown if status.message().contains(NO_STATUS) => {
+            Outcome::Retryable { after, error }
+        }
         Code::ResourceExhausted if after.is_none() => Outcome::Rejected { error },
         Code::Unimplemented if signal == Signal::Metrics => Outcome::Unsupported { error },
         Code::Cancelled
@@ -176,6 +181,9 @@ fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
         _ => Outcome::Rejected { error },
     }
 }
+
+/// Part of tonic's error about an answer that ended without a `grpc-status`.
+const NO_STATUS: &str = "missing grpc-status trailer";
 
 /// How tonic's error ends about an answer that is longer than [`MAX_RESPONSE`].
 fn own_limit() -> String {

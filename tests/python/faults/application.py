@@ -1,54 +1,120 @@
-"""Runs the application of a scenario to its end."""
+"""The application of a scenario, in a process of its own."""
 
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from process import child_env
 
-TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
+WAIT_TIMEOUT_S = 30.0
+POLL_INTERVAL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call came to."""
+
+    result: Any
+    took_s: float
+    ticks: int
+    stats: dict[str, Any]
+
+
+class Application:
+    """A running `child`."""
+
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self._popen = popen
+        self.flushed: list[bool] = []
+
+    def ask(self, **asked: Any) -> Answer:
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self._popen.stdin.write(json.dumps(asked) + "\n")
+        self._popen.stdin.flush()
+        line = self._popen.stdout.readline()
+        if not line:
+            raise AssertionError(self._popen.communicate()[1])
+        return Answer(**json.loads(line))
+
+    def make(self, spans: int) -> None:
+        self.ask(make=spans)
+
+    def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Waits until that is true of `rvh_trace.stats()`."""
+        deadline = time.monotonic() + WAIT_TIMEOUT_S
+        while not condition(stats := self.ask(look=True).stats):
+            assert time.monotonic() < deadline, stats
+            time.sleep(POLL_INTERVAL_S)
+        return stats
+
+    def flush(self, timeout_ms: float = 20_000) -> Answer:
+        answer = self.ask(flush=timeout_ms)
+        self.flushed.append(answer.result)
+        return answer
+
+    def leave(self) -> float:
+        """Ends the process without a shutdown; the seconds it took."""
+        begun = time.monotonic()
+        _, stderr = self._popen.communicate(timeout=END_TIMEOUT_S)
+        assert self._popen.returncode == 0, stderr
+        return time.monotonic() - begun
+
+    def end(self, timeout_ms: float = 2_000) -> "Outcome":
+        """Shuts down and waits for the end of the process, which must be a good one."""
+        answer = self.ask(shutdown=timeout_ms)
+        _, stderr = self._popen.communicate(timeout=END_TIMEOUT_S)
+        assert self._popen.returncode == 0, stderr
+        return Outcome(self.flushed, answer.result, answer.took_s, answer.ticks, answer.stats, stderr)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the application saw."""
+    """What became of an application."""
 
     flushed: list[bool]
     shut_down: bool
     took_s: float
+    """Of the shutdown."""
     ticks: int
+    """How often the loop got round to another task during the shutdown."""
     stats: dict[str, Any]
     stderr: str
 
 
-def run_application(
-    endpoint: str,
-    protocol: str,
-    *,
-    rounds: list[int],
-    flush_ms: float | None = 20_000,
-    shutdown_ms: float = 2_000,
-    **arguments: Any,
-) -> Outcome:
-    """`rvh_trace.init_tracing(**arguments)`, spans and a flush for each round, and a shutdown."""
-    asked = {
-        "arguments": {"endpoint": endpoint, "protocol": protocol, **arguments},
-        "rounds": rounds,
-        "flush_ms": flush_ms,
-        "shutdown_ms": shutdown_ms,
-    }
+@contextmanager
+def application(endpoint: str, protocol: str, **arguments: Any) -> Generator[Application]:
+    """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export."""
     environ = child_env(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "faults.child", json.dumps(asked)],
+    asked = json.dumps({"schedule_delay_ms": 600_000, "endpoint": endpoint, "protocol": protocol} | arguments)
+    popen = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "faults.child", asked],
         env=environ,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        check=False,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert finished.returncode == 0, finished.stderr
-    return Outcome(**json.loads(finished.stdout), stderr=finished.stderr)
+    with popen:
+        try:
+            yield Application(popen)
+        finally:
+            if popen.poll() is None:
+                popen.kill()
+
+
+def run_application(endpoint: str, protocol: str, *, rounds: list[int], **arguments: Any) -> Outcome:
+    """Spans and a flush for each round, and a shutdown."""
+    with application(endpoint, protocol, **arguments) as running:
+        for spans in rounds:
+            running.make(spans)
+            running.flush()
+        return running.end()

@@ -1,7 +1,15 @@
-"""The application of a scenario: makes numbered spans, flushes without blocking its loop, and tells what it saw.
+"""The application of a scenario: does what it is asked on standard input, a JSON object a line, and answers likewise.
 
-`python -m faults.child '{"arguments": {...}, "rounds": [10, 10], "flush_ms": 5000, "shutdown_ms": 2000}'` prints one
-JSON object. After each round of spans it awaits `aflush`, at the end `ashutdown`.
+`python -m faults.child '{"endpoint": ..., ...}'` takes the arguments of `init_tracing`. Requests:
+
+- `{"make": 10}`: ends ten spans, numbered on;
+- `{"load": 20}`: ends as many at every turn from now on, none at 0;
+- `{"flush": 5000}`: `aflush`;
+- `{"shutdown": 2000}`: `ashutdown`, the last request;
+- `{"look": true}`: nothing.
+
+Every answer has what the call returned, its seconds, how often another task of the loop got round meanwhile, and
+`stats()`, which must add up.
 """
 
 import asyncio
@@ -16,48 +24,38 @@ from rvh_trace import span
 TICK_S = 0.005
 
 
-class Ticking:
-    """Counts how often the loop got round to a task that sleeps a little."""
+class Application:
+    """Numbers its spans and counts the turns of its loop."""
 
     def __init__(self) -> None:
+        self.number = 0
         self.ticks = 0
+        self.load = 0
 
-    async def __aenter__(self) -> "Ticking":
-        self._task = asyncio.create_task(self._tick())
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self._task.cancel()
-
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self.ticks += 1
+            self.make(self.load)
 
+    def make(self, spans: int) -> None:
+        for _ in range(spans):
+            with span("op", number=self.number):
+                self.number += 1
 
-async def main(asked: dict[str, Any]) -> dict[str, Any]:
-    rvh_trace.init_tracing("faults", schedule_delay_ms=600_000, metrics_exporter="none", **asked["arguments"])
-    flushed: list[bool] = []
-    number = 0
-    async with Ticking() as ticking:
-        for spans in asked["rounds"]:
-            for _ in range(spans):
-                with span("op", number=number):
-                    number += 1
-            if asked["flush_ms"] is not None:
-                flushed.append(await rvh_trace.aflush(asked["flush_ms"]))
-                balanced(rvh_trace.stats())
-        begun = time.monotonic()
-        shut_down = await rvh_trace.ashutdown(asked["shutdown_ms"])
-        took_s = time.monotonic() - begun
-        stats = balanced(rvh_trace.stats())
-        return {
-            "flushed": flushed,
-            "shut_down": shut_down,
-            "took_s": took_s,
-            "ticks": ticking.ticks,
-            "stats": stats,
-        }
+    async def do(self, asked: dict[str, Any]) -> bool | None:
+        match asked:
+            case {"make": spans}:
+                self.make(spans)
+            case {"load": spans}:
+                self.load = spans
+            case {"flush": timeout_ms}:
+                return await rvh_trace.aflush(timeout_ms)
+            case {"shutdown": timeout_ms}:
+                return await rvh_trace.ashutdown(timeout_ms)
+            case _:
+                pass
+        return None
 
 
 def balanced(stats: Any) -> Any:
@@ -67,5 +65,22 @@ def balanced(stats: Any) -> Any:
     return stats
 
 
+async def main() -> None:
+    rvh_trace.init_tracing("faults", metrics_exporter="none", **json.loads(sys.argv[1]))
+    application = Application()
+    ticking = asyncio.create_task(application.tick())
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        begun, ticks = time.monotonic(), application.ticks
+        result = await application.do(json.loads(line))
+        answer = {
+            "result": result,
+            "took_s": time.monotonic() - begun,
+            "ticks": application.ticks - ticks,
+            "stats": balanced(rvh_trace.stats()),
+        }
+        print(json.dumps(answer), flush=True)
+    ticking.cancel()
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(json.loads(sys.argv[1])))))
+    asyncio.run(main())

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Self
 
+from h2.exceptions import H2Error
+
 from . import grpc2, http1
 from .exchange import Exchange, Fault, Ledger
 from .grpc2 import GrpcExchange
@@ -20,7 +22,7 @@ class FaultServer:
     """Listens from `with` entry to exit; with `tls`, behind a handshake.
 
     Faults come in order, each at its own stage; what comes before that stage is served as usual. `always` is what is
-    done when there are none left.
+    done when there are none left. Without `listens`, connections are refused until `listen` is called.
     """
 
     def __init__(
@@ -30,6 +32,8 @@ class FaultServer:
         *,
         always: Callable[[Exchange], None] = Exchange.take,
         tls: ssl.SSLContext | None = None,
+        listens: bool = True,
+        port: int = 0,
     ) -> None:
         self.protocol = protocol
         self.ledger = Ledger()
@@ -39,21 +43,40 @@ class FaultServer:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self._listening = socket.socket()
+        # For a port that a server has had before, whose connections linger.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listening.bind(("127.0.0.1", port))
+        if listens:
+            self._listening.listen(BACKLOG)
+        self._listens = listens
 
     @property
     def endpoint(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listening.getsockname()[1]}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, name="fault-server", daemon=True).start()
+        if self._listens:
+            self._start()
         return self
+
+    def listen(self) -> None:
+        """Takes connections from now on, which were refused before."""
+        self._listening.listen(BACKLOG)
+        self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._accept, name="fault-server", daemon=True).start()
 
     def __exit__(self, *_exc: object) -> None:
         self._stopped.set()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self.close_connections()
+
+    def close_connections(self) -> None:
+        """Ends every connection, in the middle of whatever it does."""
         with self._lock:
             opened, self._open = self._open, []
         for sock in opened:
@@ -75,7 +98,7 @@ class FaultServer:
 
     def _serve(self, sock: socket.socket) -> None:
         # What the exporter does to a connection that it has given up is its own affair.
-        with suppress(OSError):
+        with suppress(OSError, H2Error):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             kind = GrpcExchange if self.protocol == "grpc" else Http1Exchange
             first = kind(sock, self.ledger, self._stopped)
