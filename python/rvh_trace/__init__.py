@@ -20,6 +20,7 @@ from rvh_trace import _rvh_trace
 from rvh_trace._decorator_api import trace
 from rvh_trace._rvh_trace import (
     Context,
+    OtlpExporter,
     Span,
     SpanContext,
     __version__,
@@ -44,6 +45,7 @@ __all__ = (
     "Context",
     "ExportError",
     "ExportTimeout",
+    "OtlpExporter",
     "RvhTraceError",
     "RvhTraceMiddleware",
     "Span",

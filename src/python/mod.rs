@@ -15,6 +15,7 @@ mod deferred;
 mod errors;
 mod exception;
 mod exchange;
+mod exporter;
 mod future;
 mod hook;
 mod imports;
@@ -52,6 +53,8 @@ mod native {
     use super::coroutine::SpanCoroutine;
     #[pymodule_export]
     use super::creation::{current_span, new_span, swap_current};
+    #[pymodule_export]
+    use super::exporter::{OtlpExporter, SpanBatch, SpanQueue};
     #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
