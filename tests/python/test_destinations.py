@@ -311,17 +311,19 @@ class TestTheWayThere:
         rvh_trace.shutdown(timeout_ms=0)
         """
 
-    def run(self, timeout_ms: int = 10_000, **environ: str) -> str:
+    def run(self, environ: dict[str, str], timeout_ms: int = 10_000) -> str:
         script = self.SCRIPT.format(timeout_ms=timeout_ms)
-        finished = run_script(script, OTEL_METRICS_EXPORTER="none", **environ)
+        finished = run_script(script, **{"OTEL_METRICS_EXPORTER": "none"} | environ)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert finished.returncode == 0, finished.stderr
         return finished.stdout.strip()
 
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
     def test_http_goes_through_the_proxy_of_the_environment(self, head_server: HeadServer, variable: str) -> None:
         delivered = self.run(
-            OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.invalid:4318",
-            **{variable: f"http://user:secret@127.0.0.1:{head_server.port}"},
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.invalid:4318",
+                variable: f"http://user:secret@127.0.0.1:{head_server.port}",
+            },
         )
         assert delivered == "True"
         (head,) = head_server.heads
@@ -341,10 +343,12 @@ class TestTheWayThere:
     ) -> None:
         # The tunnel leads nowhere: what counts is where it was asked to lead.
         self.run(
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                variable: f"http://127.0.0.1:{head_server.port}",
+            },
             timeout_ms=300,
-            OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
-            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            **{variable: f"http://127.0.0.1:{head_server.port}"},
         )
         host = endpoint.partition("//")[2]
         assert head_server.heads[0].startswith(f"CONNECT {host} HTTP/1.1\r\n"), head_server.heads
@@ -355,10 +359,12 @@ class TestTheWayThere:
         self, receiver: Receiver, head_server: HeadServer, protocol: str, environ: dict[str, str]
     ) -> None:
         delivered = self.run(
-            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint("grpc" if protocol == "grpc" else "http"),
-            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            HTTP_PROXY=f"http://127.0.0.1:{head_server.port}",
-            **environ,
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint("grpc" if protocol == "grpc" else "http"),
+                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                "HTTP_PROXY": f"http://127.0.0.1:{head_server.port}",
+                **environ,
+            },
         )
         assert delivered == "True"
         assert names(receiver) == ["op"]
@@ -367,11 +373,13 @@ class TestTheWayThere:
     @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
     def test_no_proxy_names_hosts_that_are_reached_directly(self, head_server: HeadServer, protocol: str) -> None:
         self.run(
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.invalid:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                "HTTP_PROXY": f"http://127.0.0.1:{head_server.port}",
+                "NO_PROXY": "elsewhere,.invalid",
+            },
             timeout_ms=300,
-            OTEL_EXPORTER_OTLP_ENDPOINT="http://collector.invalid:4317",
-            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-            HTTP_PROXY=f"http://127.0.0.1:{head_server.port}",
-            NO_PROXY="elsewhere,.invalid",
         )
         assert head_server.heads == []
 
@@ -393,10 +401,12 @@ class TestTheWayThere:
             thread = threading.Thread(target=hear, daemon=True)
             thread.start()
             delivered = self.run(
+                {
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": f"unix://{path}",
+                    "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                    "HTTP_PROXY": "http://proxy.invalid:1",
+                },
                 timeout_ms=1_000 if protocol == "grpc" else 10_000,
-                OTEL_EXPORTER_OTLP_ENDPOINT=f"unix://{path}",
-                OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-                HTTP_PROXY="http://proxy.invalid:1",
             )
             thread.join(10)
         # Of gRPC the preface of HTTP/2 is enough; the whole call is in the tests of the exporter.
