@@ -21,6 +21,7 @@ from rvh_trace._decorator_api import trace
 from rvh_trace._loop import watch_loop
 from rvh_trace._rvh_trace import (
     Context,
+    OtlpExporter,
     Span,
     SpanContext,
     __version__,
@@ -46,6 +47,7 @@ __all__ = (
     "Context",
     "ExportError",
     "ExportTimeout",
+    "OtlpExporter",
     "RvhTraceError",
     "RvhTraceMiddleware",
     "Span",

@@ -1,7 +1,18 @@
 """The native module. Import from `rvh_trace`; what stands only here is for the package itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, final
 
@@ -49,6 +60,52 @@ class SpanContext:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
+
+@final
+class OtlpExporter:
+    """One OTLP destination, for `init_tracing(exporter=[...])` and `metrics_exporter`, when there are several.
+
+    Each argument means what it means for `init_tracing`, has the same `OTEL_EXPORTER_OTLP_*` variables and the same
+    default, so an `OtlpExporter()` is what `"otlp"` is. Two destinations rarely share an API key: a variable with headers
+    or a client certificate counts for every destination that has none of its own; `headers={}` is for one that shall
+    have none.
+
+    Args:
+        endpoint: Base URL, `http://localhost:4318`, or `unix:///path` of a socket.
+        protocol: `http/protobuf` (default), `http/json` or `grpc`.
+        headers: Sent with every export.
+        timeout_ms: Milliseconds for one attempt; 10,000.
+        compression: `gzip` or `none` (default).
+        insecure: For grpc endpoints without a scheme: plain text instead of TLS.
+        certificate: PEM file of the CA to trust.
+        client_certificate: PEM file of the client's certificate.
+        client_key: PEM file of the client's key.
+
+    Raises:
+        ConfigurationError: An argument has a wrong type or an impossible value.
+
+    Example:
+        >>> from rvh_trace import OtlpExporter, init_tracing
+        >>> vendor = OtlpExporter("https://otlp.example.com", headers={"api-key": "secret"}, compression="gzip")
+        >>> nearby = OtlpExporter("localhost:4317", protocol="grpc", insecure=True, headers={})
+        >>> init_tracing("shop", exporter=[vendor, nearby, "console"])  # doctest: +SKIP
+
+    Source: OpenTelemetry specification, "OpenTelemetry Protocol Exporter".
+    """
+
+    def __new__(
+        cls,
+        endpoint: str | None = None,
+        *,
+        protocol: Literal["http/protobuf", "http/json", "grpc"] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: float | None = None,
+        compression: Literal["gzip", "none"] | None = None,
+        insecure: bool | None = None,
+        certificate: str | PathLike[str] | None = None,
+        client_certificate: str | PathLike[str] | None = None,
+        client_key: str | PathLike[str] | None = None,
+    ) -> Self: ...
 
 @final
 class Context:
@@ -357,8 +414,9 @@ def stats() -> _Stats:
 
     Returns:
         `ended`: recorded spans that ended. `not_sampled`: spans that were not recorded. `pending`: queued or on their way.
-        `exported`: taken by every destination. `dropped`, by reason: `queue_full`, `rejected` by a destination, `failed` to be
-        sent in the export timeout, lost at `exit`. `retries`: repeated attempts. `exported_bytes`: bytes of the requests, before compression.
+        `exported`: taken by every destination. `dropped`, by reason: `queue_full`, that of the process or of one of several
+        destinations; `rejected` by a destination, or by an exception of a Python exporter; `failed` to be sent in the export
+        timeout; lost at `exit`. A span that several destinations lost is counted once. `retries`: repeated attempts. `exported_bytes`: bytes of the requests, before compression.
         `metric_exports`: requests of metrics that were taken; `metric_exports_failed`: that were not, or not whole.
         `swallowed_errors`: errors that were kept from user code. `last_error`: the last export error, or None.
 
@@ -429,6 +487,19 @@ def watch_loop(
 def swap_current(current: Span | None) -> Span | None: ...
 def decode_spans(request: bytes) -> list[dict[str, Any]]:
     """The spans of an encoded `ExportTraceServiceRequest` as dicts. Raises ValueError for other bytes."""
+
+@final
+class SpanBatch(Iterator[dict[str, Any]]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> dict[str, Any]: ...
+
+@final
+class SpanQueue:
+    @property
+    def unsampled(self) -> SpanContext: ...
+    def next(self) -> tuple[str, SpanBatch | None] | None: ...
+    def done(self) -> None: ...
+    def failed(self, error: str, details: str | None) -> None: ...
 
 def render_waterfall(requests: Sequence[bytes], *, width: int | None = None, color: bool = False) -> str:
     """The traces in encoded `ExportTraceServiceRequest` messages as a text that a person can read.

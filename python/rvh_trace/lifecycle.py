@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal, TypeVar
 
+    from rvh_trace._rvh_trace import OtlpExporter
     from rvh_trace._types import AttributeValue
+    from rvh_trace.exporter import SpanExporter
 
     _R = TypeVar("_R")
 
@@ -21,7 +23,7 @@ def init_tracing(
     service_name: str | None = None,
     *,
     endpoint: str | None = None,
-    protocol: Literal["http/protobuf", "grpc"] | None = None,
+    protocol: Literal["http/protobuf", "http/json", "grpc"] | None = None,
     headers: Mapping[str, str] | None = None,
     timeout_ms: float | None = None,
     compression: Literal["gzip", "none"] | None = None,
@@ -29,8 +31,8 @@ def init_tracing(
     certificate: str | PathLike[str] | None = None,
     client_certificate: str | PathLike[str] | None = None,
     client_key: str | PathLike[str] | None = None,
-    exporter: str | Sequence[str] | None = None,
-    metrics_exporter: str | Sequence[str] | None = None,
+    exporter: str | OtlpExporter | SpanExporter | Sequence[str | OtlpExporter | SpanExporter] | None = None,
+    metrics_exporter: str | OtlpExporter | Sequence[str | OtlpExporter] | None = None,
     sampler: str | None = None,
     sampler_ratio: float | None = None,
     propagators: str | Sequence[str] | None = None,
@@ -66,8 +68,10 @@ def init_tracing(
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
         endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces` and `/v1/metrics` are appended for
             http, and one that ends so is for that signal alone. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
-            `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` (used as they are), `OTEL_EXPORTER_OTLP_ENDPOINT`.
-        protocol: `http/protobuf` (default) or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`.
+            `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` (used as they are), `OTEL_EXPORTER_OTLP_ENDPOINT`. With any protocol,
+            `unix:///run/otel.sock` is a Unix domain socket. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`
+            count, also with grpc, except for a receiver on this machine.
+        protocol: `http/protobuf` (default), `http/json` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`.
         headers: Sent with every export, for example an API key. `OTEL_EXPORTER_OTLP_HEADERS`.
         timeout_ms: Milliseconds for one attempt to export; 10,000. `OTEL_EXPORTER_OTLP_TIMEOUT`.
         compression: `gzip` or `none` (default). `OTEL_EXPORTER_OTLP_COMPRESSION`.
@@ -75,8 +79,11 @@ def init_tracing(
         certificate: PEM file of the CA to trust. `OTEL_EXPORTER_OTLP_CERTIFICATE`.
         client_certificate: PEM file of the client's certificate. `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.
         client_key: PEM file of the client's key. `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
-        exporter: `otlp`, `console`, `none`, or several, for spans. `OTEL_TRACES_EXPORTER`.
-        metrics_exporter: The same for metrics. `OTEL_METRICS_EXPORTER`.
+        exporter: Where spans go: `otlp`, which is what the arguments and variables of this list describe, `console`,
+            `none`, an `OtlpExporter`, an object of your own with a method `export` (see
+            `rvh_trace.exporter.SpanExporter`), or a list of these. Of several destinations each has a queue and a pace
+            of its own: one that is slow or dead takes nothing from the others. `OTEL_TRACES_EXPORTER`, for names.
+        metrics_exporter: The same for metrics, without objects of your own. `OTEL_METRICS_EXPORTER`.
         sampler: `always_on`, `always_off`, `traceidratio`, `parentbased_always_on` (default), `parentbased_always_off`
             or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
         sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::CustomExporter;
+use super::source::without_password;
+use crate::error::Error;
 use crate::resource::ResourceValue;
 
 /// What a program says in code. Everything may be left out; the field names are the argument names that errors use.
@@ -24,10 +27,16 @@ pub struct Arguments {
     pub exporter: Option<Vec<String>>,
     /// As `exporter`, for metrics. `OTEL_METRICS_EXPORTER`
     pub metrics_exporter: Option<Vec<String>>,
+    /// Further OTLP destinations of spans, beside those of `exporter`.
+    pub otlp_exporters: Vec<OtlpArguments>,
+    /// Further OTLP destinations of metrics, beside those of `metrics_exporter`.
+    pub otlp_metrics_exporters: Vec<OtlpArguments>,
+    /// Exporters of spans that the program brings.
+    pub custom_exporters: Vec<CustomExporter>,
     /// Where OTLP goes. With HTTP a base URL, to which each signal appends its path; one that ends in `/v1/traces` or
     /// `/v1/metrics` is a full URL, and for that signal alone. `OTEL_EXPORTER_OTLP_ENDPOINT`
     pub endpoint: Option<String>,
-    /// `http/protobuf` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`
+    /// `http/protobuf`, `http/json` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`
     pub protocol: Option<String>,
     /// Sent with every request, in place of those of `OTEL_EXPORTER_OTLP_HEADERS`.
     pub headers: Option<Vec<(String, String)>>,
@@ -86,4 +95,57 @@ pub struct Arguments {
     pub http_known_methods: Option<Vec<String>>,
     /// `none`, `error`, `warn`, `info` or `debug`. `OTEL_LOG_LEVEL`
     pub log_level: Option<String>,
+}
+
+/// One OTLP destination, when there are several. What is left out comes from the variables, as for [`Arguments`].
+#[derive(Clone, Default, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each field is the argument of that name, see `Arguments`"
+)]
+pub struct OtlpArguments {
+    pub endpoint: Option<String>,
+    pub protocol: Option<String>,
+    pub headers: Option<Vec<(String, String)>>,
+    pub timeout_ms: Option<f64>,
+    pub compression: Option<String>,
+    pub insecure: Option<bool>,
+    pub certificate: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+}
+
+impl OtlpArguments {
+    /// Whether they make sense by themselves, whatever the variables say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] for the first that does not.
+    pub fn check(&self) -> Result<(), Error> {
+        super::exporter::check(self)
+    }
+
+    /// The endpoint for people, without credentials.
+    pub fn shown_endpoint(&self) -> Option<String> {
+        let endpoint = without_password("endpoint", self.endpoint.as_deref()?);
+        let end = endpoint.find(['?', '#']).unwrap_or(endpoint.len());
+        Some(endpoint[..end].to_owned())
+    }
+
+    /// As if they were the program's only ones.
+    pub(super) fn alone(&self) -> Arguments {
+        let arguments = self.clone();
+        Arguments {
+            endpoint: arguments.endpoint,
+            protocol: arguments.protocol,
+            headers: arguments.headers,
+            timeout_ms: arguments.timeout_ms,
+            compression: arguments.compression,
+            insecure: arguments.insecure,
+            certificate: arguments.certificate,
+            client_certificate: arguments.client_certificate,
+            client_key: arguments.client_key,
+            ..Arguments::default()
+        }
+    }
 }

@@ -1,20 +1,31 @@
 //! Which exporters are in use.
 
-use super::Arguments;
-use super::otlp::{self, OtlpConfig, Protocol};
+use super::otlp::{self, Otlp, OtlpConfig, Protocol};
 use super::signal::Signal;
-use super::source::{Problem, Variables};
+use super::source::{Problem, Variables, without_password};
+use super::{Arguments, CustomExporter, OtlpArguments};
 use crate::error::Error;
 
 /// One destination of one signal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExporterConfig {
-    /// OTLP as protobuf over HTTP.
+    /// OTLP over HTTP.
     OtlpHttp(OtlpConfig),
     /// OTLP over gRPC.
     OtlpGrpc(OtlpConfig),
     /// Readable lines on the console.
     Console,
+    /// The program's own.
+    Custom(CustomExporter),
+}
+
+impl ExporterConfig {
+    fn otlp(otlp: Otlp) -> Self {
+        match otlp.protocol {
+            Protocol::Http => Self::OtlpHttp(otlp.config),
+            Protocol::Grpc => Self::OtlpGrpc(otlp.config),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,14 +67,54 @@ pub(super) fn load(
             vec![Choice::Otlp]
         }
     });
-    let exporters = chosen
-        .into_iter()
-        .map(|choice| match (choice, otlp.protocol) {
-            (Choice::Otlp, Protocol::Http) => ExporterConfig::OtlpHttp(otlp.config.clone()),
-            (Choice::Otlp, Protocol::Grpc) => ExporterConfig::OtlpGrpc(otlp.config.clone()),
-            (Choice::Console, _) => ExporterConfig::Console,
-        });
-    Ok((exporters.collect(), wants_endpoint))
+    let mut exporters = Vec::new();
+    if chosen.contains(&Choice::Otlp) {
+        exporters.push(ExporterConfig::otlp(otlp));
+    }
+    if chosen.contains(&Choice::Console) {
+        exporters.push(ExporterConfig::Console);
+    }
+    let (further, custom) = match signal {
+        Signal::Traces => (&arguments.otlp_exporters, &arguments.custom_exporters[..]),
+        Signal::Metrics => (&arguments.otlp_metrics_exporters, &[][..]),
+    };
+    for further in further {
+        exporters.push(ExporterConfig::otlp(load_otlp(further, variables, signal)?));
+    }
+    exporters.extend(custom.iter().cloned().map(ExporterConfig::Custom));
+    Ok((exporters, wants_endpoint))
+}
+
+fn load_otlp(
+    arguments: &OtlpArguments,
+    variables: &mut Variables<'_>,
+    signal: Signal,
+) -> Result<Otlp, Error> {
+    let otlp = otlp::load(&arguments.alone(), variables, signal, true)?;
+    // An endpoint that is for the other signal alone is passed over for this one. Here nobody can have meant that.
+    if let Some(endpoint) = &arguments.endpoint
+        && otlp.protocol == Protocol::Http
+        && endpoint
+            .trim_end_matches('/')
+            .ends_with(signal.other().path())
+    {
+        let shown = without_password("endpoint", &format!("{endpoint:?}"));
+        return Err(Error::configuration(
+            "endpoint",
+            format!(
+                "{shown} is for {}, and {} are to go to it; give its base URL",
+                signal.other().items(),
+                signal.items()
+            ),
+        ));
+    }
+    Ok(otlp)
+}
+
+/// See [`OtlpArguments::check`].
+pub(super) fn check(arguments: &OtlpArguments) -> Result<(), Error> {
+    let mut variables = Variables::new(&|_| None);
+    otlp::load(&arguments.alone(), &mut variables, Signal::Traces, true).map(drop)
 }
 
 fn parse(name: &str) -> Result<Choice, Problem> {

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod batch;
+mod custom;
 mod endpoint;
 mod exporter;
 mod headers;
@@ -18,8 +19,9 @@ mod sampler;
 mod signal;
 mod source;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, OtlpArguments};
 pub use batch::BatchConfig;
+pub use custom::CustomExporter;
 pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
 pub use metrics::{ExemplarFilter, MetricsConfig};

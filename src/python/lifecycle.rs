@@ -12,7 +12,8 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, P
 
 use super::convert::{for_each_item, with_name};
 use super::errors::to_python;
-use crate::config::{Arguments, Config, ExporterConfig};
+use super::exporter::read_exporters;
+use crate::config::{Arguments, Config, ExporterConfig, OtlpArguments, Signal};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::id;
@@ -106,7 +107,7 @@ fn resource_value(value: &Bound<'_, PyAny>) -> PyResult<ResourceValue> {
     with_name(value, |text| ResourceValue::Str(text.to_owned()))
 }
 
-fn wrong_type(value: &Bound<'_, PyAny>, name: &str, right: &str) -> PyErr {
+pub(super) fn wrong_type(value: &Bound<'_, PyAny>, name: &str, right: &str) -> PyErr {
     let got = value
         .get_type()
         .name()
@@ -153,7 +154,7 @@ pub(super) fn names(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String
     argument(value, name, "a string or a list of strings")
 }
 
-fn text_pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(String, String)>> {
+pub(super) fn text_pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(String, String)>> {
     let right = "a mapping of strings to strings";
     let mut pairs = Vec::new();
     for_each_item(mapping(value, name, right)?, |key, value| {
@@ -192,8 +193,10 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "certificate" => arguments.certificate = path()?,
             "client_certificate" => arguments.client_certificate = path()?,
             "client_key" => arguments.client_key = path()?,
-            "exporter" => arguments.exporter = Some(names(&value, name)?),
-            "metrics_exporter" => arguments.metrics_exporter = Some(names(&value, name)?),
+            "exporter" => read_exporters(&value, "exporter", Signal::Traces, &mut arguments)?,
+            "metrics_exporter" => {
+                read_exporters(&value, "metrics_exporter", Signal::Metrics, &mut arguments)?;
+            }
             "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
             "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
             "sampler" => arguments.sampler = text()?,
@@ -304,26 +307,36 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
         Ok(tracer) => return Ok(tracer),
         Err(error) => error,
     };
+    let given = |by_itself: bool, in_object: fn(&OtlpArguments) -> bool| {
+        let (spans, metrics) = (&arguments.otlp_exporters, &arguments.otlp_metrics_exporters);
+        by_itself || spans.iter().chain(metrics).any(in_object)
+    };
     let named = [
         (
             "OTEL_EXPORTER_OTLP_CERTIFICATE",
             "certificate",
-            arguments.certificate.is_some(),
+            given(arguments.certificate.is_some(), |otlp| {
+                otlp.certificate.is_some()
+            }),
         ),
         (
             "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
             "client_certificate",
-            arguments.client_certificate.is_some(),
+            given(arguments.client_certificate.is_some(), |otlp| {
+                otlp.client_certificate.is_some()
+            }),
         ),
         (
             "OTEL_EXPORTER_OTLP_CLIENT_KEY",
             "client_key",
-            arguments.client_key.is_some(),
+            given(arguments.client_key.is_some(), |otlp| {
+                otlp.client_key.is_some()
+            }),
         ),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "endpoint",
-            arguments.endpoint.is_some(),
+            given(arguments.endpoint.is_some(), |otlp| otlp.endpoint.is_some()),
         ),
     ];
     if let Error::Configuration { name, problem } = &error {
@@ -351,8 +364,15 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
     Tracer::new(console_alone)
 }
 
+/// Keeps what needs no file and no connection.
 fn keep_console(exporters: &mut Vec<ExporterConfig>) {
-    exporters.retain(|exporter| matches!(exporter, ExporterConfig::Console));
+    let is_local = |exporter: &ExporterConfig| {
+        matches!(
+            exporter,
+            ExporterConfig::Console | ExporterConfig::Custom(_)
+        )
+    };
+    exporters.retain(is_local);
 }
 
 fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {

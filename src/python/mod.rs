@@ -17,6 +17,7 @@ mod errors;
 mod exception;
 mod exchange;
 mod exit;
+mod exporter;
 mod future;
 mod hook;
 mod imports;
@@ -60,6 +61,8 @@ mod native {
     use super::creation::{current_span, new_span, swap_current};
     #[pymodule_export]
     use super::exit::{at_exit, flush_before_exit};
+    #[pymodule_export]
+    use super::exporter::{OtlpExporter, SpanBatch, SpanQueue};
     #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]

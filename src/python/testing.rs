@@ -69,7 +69,7 @@ impl MemoryTracer {
     }
 }
 
-fn decode(
+pub(super) fn decode(
     request: &[u8],
 ) -> PyResult<opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest> {
     memory::decode(request).map_err(|error| {
@@ -124,7 +124,7 @@ pub(super) fn decode_spans<'py>(
     Ok(spans)
 }
 
-fn span_dict<'py>(py: Python<'py>, span: &otlp::Span) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn span_dict<'py>(py: Python<'py>, span: &otlp::Span) -> PyResult<Bound<'py, PyDict>> {
     let status = span.status.clone().unwrap_or_default();
     let events = PyList::empty(py);
     for event in &span.events {
@@ -180,7 +180,10 @@ fn hex(id: &[u8]) -> String {
         .unwrap_or_default()
 }
 
-fn attributes<'py>(py: Python<'py>, attributes: &[KeyValue]) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn attributes<'py>(
+    py: Python<'py>,
+    attributes: &[KeyValue],
+) -> PyResult<Bound<'py, PyDict>> {
     let decoded = PyDict::new(py);
     for attribute in attributes {
         decoded.set_item(&attribute.key, any_value(py, attribute.value.as_ref())?)?;

@@ -14,6 +14,7 @@ mod proxy;
 mod response;
 #[cfg(test)]
 mod testing;
+pub mod threaded;
 mod tls;
 
 use std::time::Duration;
@@ -114,5 +115,6 @@ pub fn build(config: &ExporterConfig, signal: Signal) -> Result<Box<dyn Exporter
             Signal::Traces => Box::new(console::ConsoleExporter::new()),
             Signal::Metrics => Box::new(console_metrics::ConsoleMetricsExporter::new()),
         },
+        ExporterConfig::Custom(custom) => custom.build(),
     })
 }
