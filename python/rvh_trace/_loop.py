@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 def watch_loop(loop: asyncio.AbstractEventLoop | None = None, *, threshold_ms: float = 100) -> LoopWatch:
     """Finds out while an event loop is blocked, and by whom: asyncio, uvloop, any loop with `call_later`.
 
-    A timer beats on the loop four times in a threshold. When a beat is late by the threshold, a native thread looks once,
-    during the block, where the loop's thread is and which span is current there. That span gets one event,
-    `rvh_trace.loop.blocked`, with `code.function.name`, `code.file.path`, `code.line.number` and `code.stacktrace`. If no
-    span is recorded there, one of that name is made for the block. When the loop comes back, or the span ends,
+    A timer beats on the loop four times in a threshold. When a beat is late by the threshold, a native thread looks
+    once, during the block, where the loop's thread is and which span is current there. That span gets one event,
+    `rvh_trace.loop.blocked`, with `code.function.name`, `code.file.path`, `code.line.number` and `code.stacktrace`. If
+    no span is recorded there, one of that name is made for the block. When the loop comes back, or the span ends,
     `rvh_trace.loop.blocked_time` and `rvh_trace.loop.gc_share` say how long it took and which share of that garbage
     collections took. How late each beat was is the metric `rvh_trace.loop.lag`.
 
-    What is not a block: a loop that waits for something to do, or does not run, and a process that was stopped. The time
-    counts from the beat that was missed, so a block may have been longer by a quarter of the threshold, and is found for
-    certain if it lasts a quarter more than that. An extension module that holds the GIL holds the look up: the time is right,
-    the stack is that of the moment the GIL is free, and missing if the loop came back in that moment. If many short
-    callbacks block the loop together, the stack is that of one of them.
+    What is not a block: a loop that waits for something to do, or does not run, and a process that was stopped. The
+    time counts from the beat that was missed: a block may have been longer by a quarter of the threshold, and is found
+    for certain if it lasts a quarter more than that. An extension module that holds the GIL holds up the look: the time
+    is right, the stack is that of the moment the GIL is free, and missing if the loop comes back in that moment. If
+    many short callbacks block the loop together, the stack is that of one of them.
 
-    Calling this again on a loop that is watched gives the same watch and changes nothing. Loops in several threads can be
-    watched at once. A forked child that goes on with its parent's loop goes on watching it. The watch ends with `stop()`,
-    at the end of its `with` block, when the loop is closed and when the interpreter exits. While all is well it takes less
-    than 0.5 % of a core, for thresholds down to 100 ms.
+    Calling this again on a loop that is watched gives the same watch and changes nothing. Loops in several threads can
+    be watched at once. A forked child that goes on with its parent's loop goes on watching it. The watch ends with
+    `stop()`, at the end of its `with` block, when the loop is closed and when the interpreter exits. While all is well
+    it takes less than 0.5 % of a core, for thresholds from 100 ms up.
 
     Args:
         loop: The event loop; the running one by default. One that runs in another thread is fine.

@@ -8,7 +8,6 @@ import inspect
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from declared import names, undeclared
 from fastapi import FastAPI
 from handmade_server import LAST_BODY, START, answering, http_scope, serve
 from interpreter import run_script
+from loop_block import WATCHDOG_S, block, until_it_is_back
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from receiver import Receiver
 from starlette.requests import Request
@@ -298,16 +298,11 @@ async def spans_of_every_kind() -> None:
 
 async def a_blocked_loop() -> None:
     with watch_loop(threshold_ms=20) as watch:
-        for name in (None, "work"):
-            with contextlib.ExitStack() as scope:
-                if name is not None:
-                    scope.enter_context(span(name))
-                deadline = time.monotonic() + 20
-                while not watch.is_blocked:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.005)
-            while watch.is_blocked:
-                await asyncio.sleep(0.005)
+        await asyncio.create_task(block(watch))
+        async with asyncio.timeout(WATCHDOG_S):
+            await until_it_is_back(watch)
+        with span("work"):
+            await block(watch)
 
 
 DRIVERS = (requests, responses, websockets, spans_of_every_kind, a_blocked_loop)
