@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod exporters;
+#[expect(dead_code, reason = "the strategies alone are of use here")]
 mod model;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ fn without_infinities(attributes: &mut [KeyValue]) {
 
 fn comparable(mut request: ExportTraceServiceRequest) -> ExportTraceServiceRequest {
     for resource_spans in &mut request.resource_spans {
-        for resource in &mut resource_spans.resource {
+        if let Some(resource) = &mut resource_spans.resource {
             without_infinities(&mut resource.attributes);
         }
         for scope_spans in &mut resource_spans.scope_spans {

@@ -103,9 +103,10 @@ pub(super) fn read_exporters(
         objects += 1;
         if let Ok(otlp) = member.cast::<OtlpExporter>() {
             let otlp = otlp.get().arguments.clone();
-            match signal {
-                Signal::Metrics => arguments.otlp_metrics_exporters.push(otlp),
-                _ => arguments.otlp_exporters.push(otlp),
+            if signal == Signal::Metrics {
+                arguments.otlp_metrics_exporters.push(otlp);
+            } else {
+                arguments.otlp_exporters.push(otlp);
             }
         } else if signal == Signal::Traces {
             arguments.custom_exporters.push(custom(member, name)?);
@@ -118,9 +119,10 @@ pub(super) fn read_exporters(
         let problem = "none stands alone, and here are others".to_owned();
         return Err(to_python(value.py(), &Error::configuration(name, problem)));
     }
-    match signal {
-        Signal::Metrics => arguments.metrics_exporter = Some(chosen),
-        _ => arguments.exporter = Some(chosen),
+    if signal == Signal::Metrics {
+        arguments.metrics_exporter = Some(chosen);
+    } else {
+        arguments.exporter = Some(chosen);
     }
     Ok(())
 }
@@ -220,7 +222,7 @@ impl SpanQueue {
             self.jobs
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .next()
+                .take()
         });
         let Some(job) = job else {
             return Ok(None);

@@ -74,9 +74,9 @@ impl Endpoint {
             None => shown.as_str().trim_end_matches('/').to_owned(),
         };
         Ok(Self {
-            shown,
             url,
             socket,
+            shown,
             protocol,
         })
     }

@@ -135,12 +135,12 @@ pub(super) fn http_collector_on_socket(socket: &Socket, response: Vec<u8>) -> Re
     let (sender, heard) = channel();
     std::thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
-        let (head, body) = hear(&mut stream).unwrap();
+        let request = hear(&mut stream).unwrap();
         stream.get_mut().write_all(&response).unwrap();
         let _ = sender.send(Heard {
             connection: 0,
-            head,
-            body,
+            head: request.0,
+            body: request.1,
         });
     });
     heard

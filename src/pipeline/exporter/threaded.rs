@@ -45,7 +45,7 @@ pub struct Jobs(mpsc::Receiver<Job>);
 
 impl Jobs {
     /// Waits for the next job that somebody waits for; `None` when there will be none. Blocks.
-    pub fn next(&mut self) -> Option<Job> {
+    pub fn take(&mut self) -> Option<Job> {
         loop {
             let job = self.0.blocking_recv()?;
             if !job.answer.is_closed() {
@@ -163,7 +163,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut jobs = started.recv().unwrap();
             let mut seen = Vec::new();
-            while let Some(job) = jobs.next() {
+            while let Some(job) = jobs.take() {
                 seen.push(job.task.clone());
                 job.answer(Outcome::Delivered {
                     rejected: seen.len() as u64,
@@ -202,7 +202,7 @@ mod tests {
             );
             let mut jobs = started.recv().unwrap();
             let thread = std::thread::spawn(move || {
-                let job = jobs.next().unwrap();
+                let job = jobs.take().unwrap();
                 let task = job.task.clone();
                 job.answer(Outcome::DELIVERED);
                 task

@@ -69,7 +69,7 @@ struct Lane {
 
 /// The lanes of all destinations.
 pub(super) struct Lanes {
-    lanes: Vec<Lane>,
+    each: Vec<Lane>,
     max_bytes: usize,
     max_spans: usize,
     settle: Settle,
@@ -97,7 +97,7 @@ impl Lanes {
             }
         });
         Self {
-            lanes: lanes.collect(),
+            each: lanes.collect(),
             max_bytes: config.max_queue_bytes,
             max_spans: config.max_queue_spans.unwrap_or(usize::MAX),
             settle,
@@ -111,10 +111,10 @@ impl Lanes {
             spans_len,
             count,
             tallies: Mutex::default(),
-            destinations: self.lanes.len(),
+            destinations: self.each.len(),
             settle: Arc::clone(&self.settle),
         });
-        for lane in &self.lanes {
+        for lane in &self.each {
             let held = &lane.held;
             let has_room = held.bytes.load(Ordering::Relaxed) + spans_len <= self.max_bytes
                 && held.spans.load(Ordering::Relaxed) + count <= self.max_spans;
@@ -141,14 +141,14 @@ impl Lanes {
 
     /// Passes a command on to every lane, behind what it holds.
     pub(super) fn command(&self, command: &Command) {
-        for lane in &self.lanes {
+        for lane in &self.each {
             let _ = lane.jobs.send(Job::Command(command.clone()));
         }
     }
 
     /// Waits until every lane has answered a shutdown.
     pub(super) async fn ended(self) {
-        for lane in self.lanes {
+        for lane in self.each {
             let _ = lane.task.await;
         }
     }

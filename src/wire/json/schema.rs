@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Double,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Field {
     pub(super) number: u32,
     pub(super) name: &'static str,

@@ -188,6 +188,7 @@ fn attribute_values_are_written_by_their_type() {
 }
 
 /// Every field of every kind of metric.
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn metrics_request() -> ExportMetricsServiceRequest {
     let exemplar = |value| Exemplar {
         filtered_attributes: vec![text("f", "v")],
