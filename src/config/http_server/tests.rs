@@ -102,10 +102,10 @@ const EVERY_VARIABLE: [(&str, &str); 12] = [
 #[test]
 fn every_setting_has_an_argument_and_a_variable() {
     let nothing = HttpServerArguments::default();
-    assert_eq!(effects(&loaded(&nothing, &[])), [false; 11]);
-    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 11]);
+    assert_eq!(effects(&loaded(&nothing, &[])), [false; 12]);
+    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 12]);
     for (place, variable) in EVERY_VARIABLE.into_iter().enumerate() {
-        let mut expected = [false; 11];
+        let mut expected = [false; 12];
         expected[place] = true;
         assert_eq!(
             effects(&loaded(&nothing, &[variable])),
@@ -115,7 +115,7 @@ fn every_setting_has_an_argument_and_a_variable() {
         let empty = [(variable.0, " ")];
         assert_eq!(
             effects(&loaded(&nothing, &empty)),
-            [false; 11],
+            [false; 12],
             "{variable:?}"
         );
     }
@@ -124,7 +124,7 @@ fn every_setting_has_an_argument_and_a_variable() {
 #[test]
 fn an_argument_wins_even_over_a_variable_that_is_wrong() {
     let wrong = EVERY_VARIABLE.map(|(name, _)| (name, "("));
-    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 11]);
+    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 12]);
     let off = arguments(|arguments| {
         arguments.excluded_urls = strings(&[]);
         arguments.capture_request_headers = strings(&["none"]);
