@@ -149,7 +149,8 @@ fn a_shutdown_with_the_collector_down_waits_for_no_second_attempt() {
     end_spans(tracer, names("n", 2));
     wait_until("the wait between attempts", || tracer.stats().retries == 1);
     end_spans(tracer, names("queued", 4));
-    assert_eq!(in_time("shutdown", || tracer.shutdown(WATCHDOG)), Ok(()));
+    let ended = in_time("shutdown", || tracer.shutdown(WATCHDOG));
+    assert!(matches!(ended, Err(Error::Export(_))), "{ended:?}");
     assert_eq!(settled(tracer), [0, 0, 0, 6, 0]);
     let sizes: Vec<_> = destination
         .attempts()
@@ -161,4 +162,22 @@ fn a_shutdown_with_the_collector_down_waits_for_no_second_attempt() {
         [2, 2, 2, 2],
         "the first request twice, those behind it once"
     );
+}
+
+#[test]
+fn a_flush_before_the_exit_ends_a_long_wait_and_leaves_the_pipeline_open() {
+    let destination = first(2, || retryable(Some(DAY)));
+    let tracer = tracer(&[&destination], |batch| {
+        batch.export_timeout = 2 * DAY;
+        batch.max_export_batch_size = 1;
+    });
+    end_spans(tracer, ["tried twice"]);
+    wait_until("the wait between attempts", || tracer.stats().retries == 1);
+    let ran_out = in_time("flush", || tracer.flush_before_exit(WATCHDOG / 2));
+    assert!(!ran_out);
+    assert_eq!(settled(tracer), [0, 0, 0, 1, 0]);
+    end_spans(tracer, ["taken"]);
+    assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
+    assert_eq!(destination.delivered(), ["taken"]);
+    assert_eq!(tracer.shutdown(WATCHDOG), Ok(()));
 }

@@ -165,7 +165,7 @@ impl Pipeline {
     ///
     /// Blocks: bindings release the GIL around it.
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
-        let failed_before = self.snapshot();
+        let before = self.snapshot();
         let Some(done) = self.command(|done| Command::Flush { done }) else {
             return Ok(());
         };
@@ -177,22 +177,7 @@ impl Pipeline {
                 pending: self.batch.unsettled(),
             });
         }
-        let after = self.snapshot();
-        let lost = (after.dropped_failed + after.dropped_rejected)
-            - (failed_before.dropped_failed + failed_before.dropped_rejected);
-        if lost > 0 {
-            return Err(Error::Export(format!(
-                "{lost} spans were lost: {}",
-                after.last_error.as_deref().unwrap_or("no reason was given")
-            )));
-        }
-        if after.metric_exports_failed > failed_before.metric_exports_failed {
-            return Err(Error::Export(format!(
-                "metrics were not taken: {}",
-                after.last_error.as_deref().unwrap_or("no reason was given")
-            )));
-        }
-        Ok(())
+        lost_since(&before, &self.snapshot())
     }
 
     /// Sends what is left within `timeout` as [`Self::shutdown`] does, waits between attempts cut short, and stays open: for
@@ -242,7 +227,7 @@ impl Pipeline {
             || after.metric_exports_failed > before.metric_exports_failed;
         let in_time = !given_up || Instant::now() < deadline;
         if finished && in_time && self.batch.unsettled() == 0 {
-            return Ok(());
+            return lost_since(&before, &after);
         }
         let settled = |stats: &Snapshot| stats.exported + stats.dropped_rejected;
         let error = Error::Timeout {
@@ -257,4 +242,24 @@ impl Pipeline {
             .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));
         Err(error)
     }
+}
+
+/// An error if something was lost between the two readings.
+fn lost_since(before: &Snapshot, after: &Snapshot) -> Result<(), Error> {
+    let reason = || after.last_error.as_deref().unwrap_or("no reason was given");
+    let lost = |stats: &Snapshot| stats.dropped_failed + stats.dropped_rejected;
+    let spans = lost(after) - lost(before);
+    if spans > 0 {
+        return Err(Error::Export(format!(
+            "{spans} spans were lost: {}",
+            reason()
+        )));
+    }
+    if after.metric_exports_failed > before.metric_exports_failed {
+        return Err(Error::Export(format!(
+            "metrics were not taken: {}",
+            reason()
+        )));
+    }
+    Ok(())
 }
