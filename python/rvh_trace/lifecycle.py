@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvh_trace import _rvh_trace
+from rvh_trace._processes import flush_at_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from rvh_trace._types import AttributeValue
-
-_exit_registered = False
 
 
 def init_tracing(
@@ -55,8 +54,9 @@ def init_tracing(
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
     first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
 
-    What is queued is sent when the interpreter exits. A server that ends by a signal (uvicorn on SIGTERM) does not get
-    that far: await `ashutdown` in its lifespan.
+    What is queued is sent when the interpreter exits, in children of `multiprocessing` too. A server that ends by a
+    signal (uvicorn on SIGTERM) does not get that far: await `ashutdown` in its lifespan. Neither does a process that
+    leaves by `os._exit` or `os.exec*`: call `force_flush` before.
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
@@ -103,12 +103,7 @@ def init_tracing(
     """
     arguments = {name: value for name, value in locals().items() if value is not None}
     _rvh_trace.init_tracing(**arguments)
-    global _exit_registered
-    if not _exit_registered:
-        import atexit
-
-        atexit.register(_rvh_trace.at_exit)
-        _exit_registered = True
+    flush_at_exit()
 
 
 async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:
