@@ -14,9 +14,7 @@ Importing it starts nothing: no thread, no event loop, no connection.
 
 from __future__ import annotations
 
-import os
-
-from rvh_trace import _rvh_trace
+from rvh_trace import _processes
 from rvh_trace._decorator_api import trace
 from rvh_trace._loop import watch_loop
 from rvh_trace._rvh_trace import (
@@ -81,5 +79,4 @@ for _name in __all__:
         _object.__module__ = __name__
 
 # Ids must differ in every process, whether or not tracing was set up before the fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_rvh_trace.after_fork_in_child)
+_processes.watch_forks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvh_trace import _rvh_trace
+from rvh_trace._processes import flush_at_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from rvh_trace.exporter import SpanExporter
 
     _R = TypeVar("_R")
-
-_exit_registered = False
 
 
 def init_tracing(
@@ -60,9 +59,10 @@ def init_tracing(
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
     first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
 
-    What is queued is sent when the interpreter exits, within `exit_timeout_ms`. A server that ends by a signal (uvicorn
-    on SIGTERM) does not get that far: there `RvhTraceMiddleware` sends it when the application's lifespan ends. Without
-    a lifespan (Django, or `--lifespan off`) await `aflush` where the application learns of its end.
+    What is queued is sent when the interpreter exits, within `exit_timeout_ms`, and at the end of a child of
+    `multiprocessing`. A server that ends by a signal (uvicorn on SIGTERM) does not get that far: there
+    `RvhTraceMiddleware` sends it when the application's lifespan ends. Without a lifespan (Django, or `--lifespan off`)
+    await `aflush` where the application learns of its end; before `os._exit` or `os.exec*` call `force_flush`.
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
@@ -116,12 +116,7 @@ def init_tracing(
     """
     arguments = {name: value for name, value in locals().items() if value is not None}
     _rvh_trace.init_tracing(**arguments)
-    global _exit_registered
-    if not _exit_registered:
-        import atexit
-
-        atexit.register(_rvh_trace.at_exit)
-        _exit_registered = True
+    flush_at_exit()
 
 
 async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:

@@ -28,14 +28,16 @@ class Finished:
         return [line for line in self.stderr.splitlines() if line.startswith("rvh_trace: ")]
 
 
-def run_script(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> Finished:
+def run_script(
+    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
+) -> Finished:
     """Runs a script with nothing in its environment but what it needs and `environ`."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     process = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(script)],
         env=kept | {"PYTHONIOENCODING": "utf-8"} | environ,
         capture_output=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
         text=True,
         encoding="utf-8",

@@ -180,7 +180,6 @@ def test_multiprocessing_workers_deliver_their_spans(receiver: Receiver) -> None
         def work(number):
             with rvh_trace.span("worker", number=number):
                 pass
-            assert rvh_trace.force_flush()  # multiprocessing ends its children without `atexit`
 
         rvh_trace.init_tracing("shop")
         with rvh_trace.span("parent"):

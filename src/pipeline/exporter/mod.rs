@@ -7,6 +7,8 @@
 pub mod console;
 pub mod console_metrics;
 mod endpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 pub mod otlp_grpc;
 pub mod otlp_http;
