@@ -12,10 +12,10 @@ from pathlib import Path
 
 from .collector import CollectorError, collector
 from .imports import NATIVE_MODULES, ModuleSize, module_size
-from .results import Group, import_group, size_group, subject_group
-from .run import contenders, measure_imports, measure_subjects
+from .results import Group, idle_group, import_group, size_group, subject_group
+from .run import contenders, measure_idle_loops, measure_imports, measure_subjects
 from .sample import Pair, Sample
-from .subjects import IMPORT, NAMES, SIZE, SUBJECTS, Key
+from .subjects import IDLE, IMPORT, NAMES, SIZE, SUBJECTS, Key
 from .table import markdown, plain
 
 METHOD = """\
@@ -36,10 +36,11 @@ class Effort:
     rounds: int
     budget_s: float
     import_pairs: int
+    idle_pairs: int
 
 
-QUICK = Effort(rounds=5, budget_s=0.1, import_pairs=9)
-FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41)
+QUICK = Effort(rounds=5, budget_s=0.1, import_pairs=9, idle_pairs=1)
+FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41, idle_pairs=7)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Measured:
     missing: Mapping[str, str]
     failures: Mapping[str, str]
     imports: Mapping[str, Sequence[Pair]]
+    idle: Mapping[str, Sequence[Pair]]
     sizes: Mapping[str, ModuleSize | None]
 
 
@@ -98,6 +100,7 @@ def measure(names: Sequence[str], effort: Effort, endpoint: str | None) -> tuple
         missing,
         failures,
         measure_imports(effort.import_pairs) if IMPORT in names else {},
+        measure_idle_loops(effort.idle_pairs) if IDLE in names else {},
         {name: module_size(name) for name in NATIVE_MODULES} if SIZE in names else {},
     )
 
@@ -113,6 +116,8 @@ def groups(names: Sequence[str], measured: Measured) -> list[Group]:
     ]
     if measured.imports:
         found.append(import_group(measured.imports))
+    if measured.idle:
+        found.append(idle_group(measured.idle))
     if measured.sizes:
         found.append(size_group(measured.sizes))
     return found
@@ -141,6 +146,7 @@ def as_json(head: str, measured: Measured) -> str:
                 for key, rounds in of_subject.items()
             },
             "imports": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.imports.items()},
+            "idle": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.idle.items()},
             "sizes": {name: size and asdict(size) for name, size in measured.sizes.items()},
         },
         indent=1,

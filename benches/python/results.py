@@ -7,6 +7,8 @@ from statistics import median
 from .imports import ModuleSize
 from .sample import Pair, Sample
 from .subjects import (
+    IDLE_TARGET,
+    IDLE_TITLE,
     IMPORT_TARGET,
     IMPORT_TITLE,
     SIZE_TARGET,
@@ -133,6 +135,15 @@ def import_group(imports: Mapping[str, Sequence[Pair]]) -> Group:
         for name, pairs in imports.items()
     ]
     return Group(IMPORT_TITLE, lines)
+
+
+def idle_group(idle: Mapping[str, Sequence[Pair]]) -> Group:
+    """What watches take; a loop without samples is not installed."""
+    lines = [
+        _pairs(name, pairs, "adds", IDLE_TARGET) if pairs else Line(name, result="not installed")
+        for name, pairs in idle.items()
+    ]
+    return Group(IDLE_TITLE, lines)
 
 
 def size_group(sizes: Mapping[str, ModuleSize | None]) -> Group:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .idle import LOOPS, available, measure_idle
 from .imports import IMPORTS, importable, measure_import
 from .process import ContenderProcess
 from .sample import Pair, Sample
@@ -57,5 +58,17 @@ def measure_imports(pairs: int) -> dict[str, list[Pair]]:
         _progress(f"imports, pair {number + 1} of {pairs}")
         for name in present:
             samples[name].append(measure_import(name, first=number % 2 == 0))
+    _progress("")
+    return samples
+
+
+def measure_idle_loops(pairs: int) -> dict[str, list[Pair]]:
+    """Pairs of idle processes; a loop that is not installed gets none."""
+    samples: dict[str, list[Pair]] = {name: [] for name in LOOPS}
+    for number in range(pairs):
+        _progress(f"idle loops, pair {number + 1} of {pairs}")
+        for name in LOOPS:
+            if available(name):
+                samples[name].append(measure_idle(name))
     _progress("")
     return samples

@@ -7,6 +7,7 @@ from rvh_trace import _rvh_trace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    from contextvars import Context
 
     from rvh_trace._rvh_trace import LoopWatch
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def watch_loop(loop: asyncio.AbstractEventLoop | None = None, *, threshold_ms: float = 100) -> LoopWatch:
     """Finds out while an event loop is blocked, and by whom: asyncio, uvloop, any loop with `call_later`.
 
-    A timer beats on the loop four times in a threshold. When a beat is late by the threshold, a native thread looks
+    A timer beats on the loop twice in a threshold. When a beat is late by the threshold, a native thread looks
     once, during the block, where the loop's thread is and which span is current there. That span gets one event,
     `rvh_trace.loop.blocked`, with `code.function.name`, `code.file.path`, `code.line.number` and `code.stacktrace`. If
     no span is recorded there, one of that name is made for the block. When the loop comes back, or the span ends,
@@ -22,8 +23,8 @@ def watch_loop(loop: asyncio.AbstractEventLoop | None = None, *, threshold_ms: f
     collections took. How late each beat was is the metric `rvh_trace.loop.lag`.
 
     What is not a block: a loop that waits for something to do, or does not run, and a process that was stopped. The
-    time counts from the beat that was missed: a block may have been longer by a quarter of the threshold, and is found
-    for certain if it lasts a quarter more than that. An extension module that holds the GIL holds up the look: the time
+    time counts from the beat that was missed: a block may have been longer by half the threshold, and is found for
+    certain if it lasts half as long again. An extension module that holds the GIL holds up the look: the time
     is right, the stack is that of the moment the GIL is free, and missing if the loop comes back in that moment. If
     many short callbacks block the loop together, the stack is that of one of them.
 
@@ -63,4 +64,40 @@ def watch_loop(loop: asyncio.AbstractEventLoop | None = None, *, threshold_ms: f
     if loop is None:
         message = "watch_loop() needs a running event loop: call it in a coroutine (your lifespan), or pass loop="
         raise RuntimeError(message)
-    return _rvh_trace.watch_loop(loop, running, threshold_ms)
+    watch, period_s = _rvh_trace.watch_loop(loop, threshold_ms)
+    if period_s is not None:
+        from contextvars import Context
+
+        # Empty, so that a beat is in nobody's context.
+        heart = _Heart(loop, watch, period_s, Context())
+        if loop is running:
+            heart()
+        else:
+            heart.begin()
+    return watch
+
+
+class _Heart:
+    """Beats as long as its watch wants it to."""
+
+    __slots__ = ("_context", "_loop", "_period_s", "_watch")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, watch: LoopWatch, period_s: float, context: Context) -> None:
+        self._loop = loop
+        self._watch = watch
+        self._period_s = period_s
+        self._context = context
+
+    def begin(self) -> None:
+        """Beats for the first time as soon as the loop, of any thread, gets to it."""
+        try:
+            self._loop.call_soon_threadsafe(self, context=self._context)
+        except RuntimeError:
+            self._watch.stop()
+            raise
+
+    def __call__(self) -> None:
+        # First, so that an interrupt in between leaves a beat too many and not a beat that never comes.
+        again = self._loop.call_later(self._period_s, self, context=self._context)
+        if not self._watch._beat():  # pyright: ignore[reportPrivateUsage]
+            again.cancel()

@@ -10,8 +10,8 @@ use super::collection::collected_ns;
 use crate::clock::{Start, monotonic_ns};
 
 /// Beats in a threshold: a block is found at the latest this part of the threshold after it has lasted that long.
-const BEATS: u32 = 4;
-/// What a beat costs, some 30 us with the wake-up of the loop, bounds how often there may be one.
+const BEATS: u32 = 2;
+/// What a beat costs, 50 to 150 us with the wake-up of the loop, bounds how often there may be one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// The lag is sampled this often even if blocks are of interest only when they are long.
 const LONGEST_PERIOD: Duration = Duration::from_millis(250);
@@ -192,12 +192,12 @@ mod tests {
         let heart = Heart::new(Duration::from_millis(100));
         assert_eq!(heart.look(MS), Look::Well { until_ns: u64::MAX });
         assert!(heart.beat_at(1_000 * MS).is_none());
-        let until_ns = 1_125 * MS;
-        assert_eq!(heart.look(1_100 * MS), Look::Well { until_ns });
-        let beat = heart.beat_at(1_030 * MS);
+        let until_ns = 1_150 * MS;
+        assert_eq!(heart.look(1_149 * MS), Look::Well { until_ns });
+        let beat = heart.beat_at(1_055 * MS);
         assert_eq!(beat.map(|beat| beat.lag_ns), Some(5 * MS));
         assert!(beat.is_some_and(|beat| beat.block.is_none()));
-        let due_ns = 1_055 * MS;
+        let due_ns = 1_105 * MS;
         let until_ns = due_ns + 100 * MS;
         assert_eq!(heart.look(until_ns - 1), Look::Well { until_ns });
         assert_eq!(heart.look(until_ns), Look::Late { due_ns });
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn the_period_follows_the_threshold_within_bounds() {
         let period = |threshold_ms| Heart::new(Duration::from_millis(threshold_ms)).period();
-        assert_eq!(period(100), Duration::from_millis(25));
+        assert_eq!(period(100), Duration::from_millis(50));
         assert_eq!(period(1), SHORTEST_PERIOD);
         assert_eq!(period(60_000), LONGEST_PERIOD);
         assert_eq!(

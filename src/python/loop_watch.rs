@@ -1,6 +1,10 @@
 //! `LoopWatch`: finds out while an event loop is blocked, by whom.
 //!
-//! The heart of a loop beats through `call_later`. When a beat is late the watcher's thread attaches, once, looks where the
+//! The heart of a loop beats through `call_later`, from Python (`rvh_trace._loop`): a daemon thread that has to wait for the GIL
+//! while the interpreter finalises is unwound there, and through frames of Rust that ends in a crash (CPython before 3.14). For
+//! the same reason a beat runs no bytecode here.
+//!
+//! When a beat is late the watcher's thread attaches, once, looks where the
 //! loop's thread is and which span is current there, and puts the event on that span at once: the span may end before the
 //! loop comes back. What is not known by then, how long it took, is written when the span ends or with the next beat.
 //!
@@ -10,10 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::cell::AttachedCell;
 use super::errors::{guard, to_python};
@@ -84,8 +87,6 @@ pub(super) struct LoopWatch {
     heart: Heart,
     /// Weak: a watch does not keep its loop alive.
     event_loop: Py<PyWeakrefReference>,
-    /// Empty, so that a beat is in nobody's context.
-    context: Py<PyAny>,
     state: AttachedCell<State>,
 }
 
@@ -131,16 +132,13 @@ impl LoopWatch {
         Ok(())
     }
 
-    /// Beats, and has the loop beat again a period from now.
-    fn beat(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// The loop is alive. Whether it shall beat again.
+    fn beat(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         if this.heart.is_stopped() {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(event_loop) = this.event_loop(py) else {
-            return Ok(());
-        };
         if this.state.with(py, |state| state.generation) != Some(process_generation()) {
             // In a forked child that goes on with its parent's loop.
             this.heart.rest();
@@ -167,16 +165,7 @@ impl LoopWatch {
                 metrics.record_lag(beat.lag_ns);
             }
         }
-        let kwargs = PyDict::new(py);
-        kwargs.set_item(pyo3::intern!(py, "context"), &this.context)?;
-        let beat = slf.getattr(pyo3::intern!(py, "_beat"))?;
-        event_loop
-            .call_method(
-                pyo3::intern!(py, "call_later"),
-                (this.heart.period().as_secs_f64(), beat),
-                Some(&kwargs),
-            )
-            .map(drop)
+        Ok(true)
     }
 
     /// Looks why the beat that was due has not come.
@@ -308,9 +297,10 @@ impl LoopWatch {
         self.state.with(py, |state| state.report.is_some()) == Some(true)
     }
 
-    /// A timer of the loop calls it.
-    fn _beat(slf: &Bound<'_, Self>) -> PyResult<()> {
-        guard(slf.py(), "watching an event loop", || Self::beat(slf)).map(drop)
+    /// What a timer of the loop calls. Whether there shall be another.
+    fn _beat(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let again = guard(slf.py(), "watching an event loop", || Self::beat(slf))?;
+        Ok(again.unwrap_or(false))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -357,40 +347,27 @@ impl LoopWatch {
     }
 }
 
-/// Watches a loop, or gives the watch that it has. `running` is the loop that runs in this thread.
+/// The watch of a loop; if it has none, a new one, and after how many seconds its heart is to beat again.
 #[pyfunction]
 pub(super) fn watch_loop<'py>(
     event_loop: &Bound<'py, PyAny>,
-    running: &Bound<'py, PyAny>,
     threshold_ms: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, LoopWatch>> {
+) -> PyResult<(Bound<'py, LoopWatch>, Option<f64>)> {
     let py = event_loop.py();
     let threshold = threshold(threshold_ms)?;
     if let Some(watch) = LoopWatch::of(event_loop) {
-        return Ok(watch);
+        return Ok((watch, None));
     }
     stop_at_exit(py)?;
-    // SAFETY: attached; a new reference or null with an error set.
-    #[expect(unsafe_code, reason = "contextvars have no safe binding")]
-    let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? };
     let watch = LoopWatch {
         heart: Heart::new(threshold),
         event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
-        context: context.unbind(),
         state: AttachedCell::new(State::default()),
     };
     let watch = Bound::new(py, watch)?;
-    if running.is(event_loop) {
-        LoopWatch::begin(&watch)?;
-        LoopWatch::beat(&watch)?;
-    } else {
-        let kwargs = PyDict::new(py);
-        kwargs.set_item("context", &watch.get().context)?;
-        let beat = watch.getattr("_beat")?;
-        event_loop.call_method("call_soon_threadsafe", (beat,), Some(&kwargs))?;
-        LoopWatch::begin(&watch)?;
-    }
-    Ok(watch)
+    LoopWatch::begin(&watch)?;
+    let period = watch.get().heart.period();
+    Ok((watch, Some(period.as_secs_f64())))
 }
 
 fn threshold(threshold_ms: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -73,3 +73,116 @@ impl Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, span::Event};
+
+    use super::*;
+    use crate::config::{Arguments, Config};
+    use crate::event_loop::Heart;
+    use crate::pipeline::exporter::memory::{MemoryExporter, decode};
+    use crate::span::SpanKind;
+    use crate::tracer::{Started, Tracer};
+
+    const WATCHDOG: Duration = Duration::from_secs(20);
+
+    /// The span that arrives of what `record` makes of one.
+    fn exported(arguments: &Arguments, record: impl FnOnce(&mut Span)) -> OtlpSpan {
+        let (config, _) = Config::load(arguments, &|_| None).unwrap();
+        let memory = MemoryExporter::default();
+        let given = memory.clone();
+        let tracer =
+            Tracer::with_exporters(config, Arc::new(move || vec![Box::new(given.clone())]));
+        let Started::Recording(mut span) = tracer.start(None, SpanKind::Internal, "op") else {
+            unreachable!("everything is sampled")
+        };
+        record(&mut span);
+        span.end();
+        tracer.force_flush(WATCHDOG).unwrap();
+        let request = decode(&memory.take().remove(0)).unwrap();
+        request.resource_spans[0].scope_spans[0].spans[0].clone()
+    }
+
+    /// A block that has begun.
+    fn block() -> Block {
+        let heart = Heart::new(Duration::from_millis(1));
+        heart.beat();
+        heart.block(crate::clock::monotonic_ns() - 5_000_000_000)
+    }
+
+    fn number(event: &Event, key: &str) -> f64 {
+        use opentelemetry_proto::tonic::common::v1::any_value::Value::DoubleValue;
+
+        let pair = event
+            .attributes
+            .iter()
+            .find(|pair| pair.key == key)
+            .unwrap();
+        match pair.value.clone().unwrap().value {
+            Some(DoubleValue(number)) => number,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_block_is_measured_when_it_ends_or_its_span_does() {
+        let long = "x".repeat(300);
+        let attributes = [("code.stacktrace", Value::Str(&long))];
+        for ends in [true, false] {
+            let span = exported(&Arguments::default(), |span| {
+                span.add_event("before", 1, &attributes);
+                let first = span.begin_block(block(), &attributes).unwrap();
+                let second = span.begin_block(block(), &[]).unwrap();
+                span.add_event("between", 2, &[]);
+                if ends {
+                    span.end_block(second);
+                    span.end_block(first);
+                    span.end_block(first);
+                }
+            });
+            let names: Vec<_> = span.events.iter().map(|event| &event.name[..]).collect();
+            assert_eq!(names, ["before", LOOP_BLOCKED, LOOP_BLOCKED, "between"]);
+            for event in &span.events[1..3] {
+                assert!(number(event, BLOCKED_TIME) >= 5.0);
+                assert!((0.0..=1.0).contains(&number(event, GC_SHARE)));
+                // The block began before the span.
+                assert_eq!(event.time_unix_nano, span.start_time_unix_nano);
+            }
+            assert_eq!(span.events[1].attributes.len(), 3);
+        }
+    }
+
+    #[test]
+    fn limits_hold_and_an_event_without_its_numbers_is_left_as_it_is() {
+        let few = Arguments {
+            event_attribute_count_limit: Some(1),
+            event_count_limit: Some(1),
+            ..Arguments::default()
+        };
+        let span = exported(&few, |span| {
+            assert!(span.begin_block(block(), &[("a", Value::Int(1))]).is_none());
+            assert!(span.begin_block(block(), &[]).is_none());
+        });
+        let [event] = &span.events[..] else {
+            unreachable!("{:?}", span.events)
+        };
+        assert_eq!(
+            (event.attributes.len(), event.dropped_attributes_count),
+            (1, 2)
+        );
+        assert_eq!(span.dropped_events_count, 1);
+        let mut ended = None;
+        exported(&Arguments::default(), |span| {
+            span.end();
+            ended = span.begin_block(block(), &[]);
+            span.end_block(1);
+        });
+        assert!(ended.is_none());
+    }
+}
