@@ -4,6 +4,8 @@
 //! appends the result to the batch. A span belongs to one owner at a time; the bindings keep it in a cell of their own.
 //! An empty span costs two clock reads, one id and one append.
 
+mod open;
+
 use std::cell::RefCell;
 
 use crate::attribute::Value;
@@ -13,6 +15,8 @@ use crate::id::{SpanId, TraceId, process_generation};
 use crate::tracer::Tracer;
 use crate::wire::attribute::{Key, find_key, put_key_value, read_float};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_name_of};
+
+pub use open::OpenSpan;
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -62,6 +62,9 @@ pub struct Arguments {
     /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
     pub export_timeout_ms: Option<f64>,
 
+    /// Milliseconds between two markers of a span that is open; 0 is none. `RVH_TRACE_OPEN_SPAN_INTERVAL`
+    pub open_span_interval_ms: Option<f64>,
+
     /// Milliseconds between two exports of metrics. `OTEL_METRIC_EXPORT_INTERVAL`
     pub metric_export_interval_ms: Option<f64>,
     /// Attribute sets that an instrument tells apart.

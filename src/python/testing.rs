@@ -167,7 +167,7 @@ fn span_dict<'py>(py: Python<'py>, span: &otlp::Span) -> PyResult<Bound<'py, PyD
     Ok(decoded)
 }
 
-fn lower_name(name: &str, prefix: &str) -> String {
+pub(super) fn lower_name(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 
@@ -180,7 +180,10 @@ fn hex(id: &[u8]) -> String {
         .unwrap_or_default()
 }
 
-fn attributes<'py>(py: Python<'py>, attributes: &[KeyValue]) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn attributes<'py>(
+    py: Python<'py>,
+    attributes: &[KeyValue],
+) -> PyResult<Bound<'py, PyDict>> {
     let decoded = PyDict::new(py);
     for attribute in attributes {
         decoded.set_item(&attribute.key, any_value(py, attribute.value.as_ref())?)?;

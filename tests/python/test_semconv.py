@@ -34,6 +34,7 @@ from rvh_trace import (
     trace,
     uninstrument_executors,
 )
+from rvh_trace._rvh_trace import export_pending
 from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
 ROOT = Path(__file__).parent.parent.parent
@@ -286,6 +287,8 @@ async def spans_of_every_kind() -> None:
         await asyncio.gather(task, return_exceptions=True)
         instrument_executors()
         await asyncio.to_thread(lambda: None)
+        with span("inner"):
+            export_pending(0)
         uninstrument_executors()
 
 
