@@ -5,6 +5,7 @@
 //! An empty span costs two clock reads, one id and one append.
 
 mod block;
+mod open;
 
 use std::cell::RefCell;
 
@@ -18,6 +19,8 @@ use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_
 use block::OpenBlock;
 
 pub use block::{BLOCKED_TIME, GC_SHARE, LOOP_BLOCKED};
+
+pub use open::OpenSpan;
 
 /// The role of a span (OpenTelemetry specification, "`SpanKind`"); the values are OTLP's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

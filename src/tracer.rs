@@ -262,6 +262,11 @@ impl Tracer {
         }
     }
 
+    /// Whether it was shut down: what ends now is dropped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pipeline().is_none_or(Pipeline::is_closed)
+    }
+
     #[inline]
     pub(crate) fn finish(&self, span: &Finished<'_>) {
         if let Some(pipeline) = self.pipeline() {

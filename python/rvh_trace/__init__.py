@@ -17,6 +17,8 @@ from __future__ import annotations
 from rvh_trace import _processes
 from rvh_trace._decorator_api import trace
 from rvh_trace._loop import watch_loop
+from rvh_trace._open_spans import OpenSpan, OpenSpans, open_spans
+from rvh_trace._places import StackFrame
 from rvh_trace._rvh_trace import (
     Context,
     OtlpExporter,
@@ -38,6 +40,7 @@ from rvh_trace.asgi import RvhTraceMiddleware
 from rvh_trace.errors import ConfigurationError, ExportError, ExportTimeout, RvhTraceError
 from rvh_trace.executors import instrument_executors, uninstrument_executors
 from rvh_trace.lifecycle import aflush, ashutdown, init_tracing
+from rvh_trace.signals import dump_on_signal
 from rvh_trace.tasks import install_task_factory, uninstall_task_factory
 
 __all__ = (
@@ -45,15 +48,19 @@ __all__ = (
     "Context",
     "ExportError",
     "ExportTimeout",
+    "OpenSpan",
+    "OpenSpans",
     "OtlpExporter",
     "RvhTraceError",
     "RvhTraceMiddleware",
     "Span",
     "SpanContext",
+    "StackFrame",
     "__version__",
     "aflush",
     "ashutdown",
     "current_span",
+    "dump_on_signal",
     "extract",
     "force_flush",
     "init_tracing",
@@ -61,6 +68,7 @@ __all__ = (
     "install_task_factory",
     "instrument_executors",
     "new_span",
+    "open_spans",
     "shutdown",
     "span",
     "span_future",

@@ -6,10 +6,9 @@ workers goes through, `loop.run_in_executor` on asyncio and uvloop, `Executor.ma
 
 from __future__ import annotations
 
-import os
 import sys
 
-from rvh_trace._rvh_trace import at_exit, carry, extract, inject, time_wait, use_context
+from rvh_trace._rvh_trace import carry, extract, inject, time_wait, use_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,24 +145,10 @@ def _patch_processes(patch: _Patch) -> None:
     _patches.append(patch)
 
 
-_flushing_process: int | None = None
-
-
 def run_with_headers(headers: Mapping[str, str], fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """What a worker process calls: `fn` in the context that came as headers.
 
     Without any in them the call is a root: a forked worker has inherited the context of the call that started it.
     """
-    _flush_at_exit()
     with use_context(extract(headers)):
         return fn(*args, **kwargs)
-
-
-def _flush_at_exit() -> None:
-    # Before CPython 3.13 a process of `multiprocessing` ends without `atexit` (python/cpython#83856), but runs these.
-    global _flushing_process
-    if _flushing_process != os.getpid():
-        from multiprocessing.util import Finalize
-
-        Finalize(None, at_exit, exitpriority=0)
-        _flushing_process = os.getpid()

@@ -42,6 +42,7 @@ def init_tracing(
     max_export_batch_size: int | None = None,
     export_timeout_ms: float | None = None,
     exit_timeout_ms: float | None = None,
+    open_span_interval_ms: float | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
     attribute_count_limit: int | None = None,
@@ -97,6 +98,10 @@ def init_tracing(
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
         exit_timeout_ms: Milliseconds that the end of the process may wait for what is left to be sent; 5,000.
             `RVH_TRACE_EXIT_TIMEOUT`.
+        open_span_interval_ms: A span that is open for longer than this is shown before it ends, and again as often: a
+            marker is exported, a span of its own below it, named `pending <name>`, of length zero, with the attributes
+            so far and `rvh_trace.pending.age`. For long websockets and workers. 0 (default): none.
+            `RVH_TRACE_OPEN_SPAN_INTERVAL`.
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.
@@ -117,6 +122,11 @@ def init_tracing(
     arguments = {name: value for name, value in locals().items() if value is not None}
     _rvh_trace.init_tracing(**arguments)
     flush_at_exit()
+    interval_s = _rvh_trace.open_span_interval()
+    if interval_s is not None:
+        from rvh_trace import _heartbeat
+
+        _heartbeat.start(interval_s)
 
 
 async def aflush(timeout_ms: float = 30_000, *, check: bool = False) -> bool:

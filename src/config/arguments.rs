@@ -73,6 +73,9 @@ pub struct Arguments {
     /// Milliseconds that the exit of the process may be held up; 0 is not at all. `RVH_TRACE_EXIT_TIMEOUT`
     pub exit_timeout_ms: Option<f64>,
 
+    /// Milliseconds between two markers of a span that is open; 0 is none. `RVH_TRACE_OPEN_SPAN_INTERVAL`
+    pub open_span_interval_ms: Option<f64>,
+
     /// Milliseconds between two exports of metrics. `OTEL_METRIC_EXPORT_INTERVAL`
     pub metric_export_interval_ms: Option<f64>,
     /// Attribute sets that an instrument tells apart.

@@ -28,6 +28,8 @@ pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, Encoding, OtlpConfig};
 pub use signal::Signal;
 
+use std::time::Duration;
+
 use crate::diagnostic::Level;
 use crate::error::Error;
 use crate::limits::SpanLimits;
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: SpanLimits,
     /// How spans wait for export.
     pub batch: BatchConfig,
+    /// The time between two markers of a span that is still open; `None`: there are none.
+    pub open_span_interval: Option<Duration>,
     /// Where spans go; empty: nowhere.
     pub exporters: Vec<ExporterConfig>,
     /// Where metrics go, and how.
@@ -91,6 +95,7 @@ impl Config {
             sampler: sampler::load(arguments, &mut variables)?,
             limits: limits::load(arguments, &mut variables)?,
             batch: batch::load(arguments, &mut variables)?,
+            open_span_interval: open_span_interval(arguments, &mut variables)?,
             exporters,
             metrics: metrics::load(arguments, &mut variables)?,
             propagators: propagators(arguments, &mut variables)?,
@@ -171,6 +176,18 @@ fn parse_propagator(name: &str) -> Result<Propagator, Problem> {
         }
         _ => "not tracecontext, baggage, or none alone".into(),
     })
+}
+
+fn open_span_interval(
+    arguments: &Arguments,
+    variables: &mut Variables<'_>,
+) -> Result<Option<Duration>, Error> {
+    let interval = variables.milliseconds(
+        ("open_span_interval_ms", arguments.open_span_interval_ms),
+        &["RVH_TRACE_OPEN_SPAN_INTERVAL"],
+        Duration::ZERO,
+    )?;
+    Ok((!interval.is_zero()).then(|| interval.max(Duration::from_millis(1))))
 }
 
 fn http(arguments: &Arguments, variables: &mut Variables<'_>) -> Result<HttpConfig, Error> {

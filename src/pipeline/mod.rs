@@ -98,6 +98,10 @@ impl Pipeline {
         self.metrics.as_ref().map(|pipeline| &pipeline.metrics)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }

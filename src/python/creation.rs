@@ -195,6 +195,16 @@ impl<T: PyClass> LastTwo<T> {
         unused.flatten()
     }
 
+    /// Those that nobody else holds.
+    #[cold]
+    pub(super) fn all_unused<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, T>> {
+        let unused = self.0.with(py, |last| {
+            let unused = last.iter().flatten().filter(|last| is_unused(last));
+            unused.map(|last| last.bind(py).clone()).collect()
+        });
+        unused.unwrap_or_default()
+    }
+
     /// Remembers a new one and forgets the older of the two.
     pub(super) fn keep(&self, object: &Bound<'_, T>) {
         if cfg!(Py_GIL_DISABLED) {
@@ -219,6 +229,17 @@ fn is_unused<T>(object: &Py<T>) -> bool {
 
 static LAST: LastTwo<Span> = LastTwo::new();
 
+/// Ends the spans of objects that only wait to be used again: nobody else can.
+#[cold]
+pub(super) fn end_forgotten(py: Python<'_>) {
+    for forgotten in LAST.all_unused(py) {
+        forgotten.get().end_now(py);
+    }
+    for forgotten in DeferredSpan::all_unused(py) {
+        forgotten.as_super().get().end_now(py);
+    }
+}
+
 /// The object for a span: `unused` if there is one.
 #[inline]
 fn span_object<'py>(
@@ -230,7 +251,7 @@ fn span_object<'py>(
         unused.get().reuse(py, body);
         return Ok(unused);
     }
-    let span = Bound::new(py, Span::new(body))?;
+    let span = Span::object(py, body)?;
     LAST.keep(&span);
     Ok(span)
 }

@@ -186,6 +186,12 @@ impl Scope {
         Self(self.0.clone_ref(py))
     }
 
+    /// The token, for those who look for the context in it.
+    #[cold]
+    pub(super) fn token<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.0.bind(py).clone()
+    }
+
     /// The span that was current before.
     #[cold]
     pub(super) fn surrounding<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Span>>> {

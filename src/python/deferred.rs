@@ -13,6 +13,7 @@ use super::cell::AttachedCell;
 use super::creation::{Call, Extra, LastTwo, with_span_name};
 use super::errors::guard;
 use super::lifecycle;
+use super::open_spans;
 use super::span::{Body, Span};
 use crate::clock::Start;
 use crate::context::SpanContext;
@@ -86,10 +87,16 @@ pub(super) struct DeferredSpan {
     pub(super) pending: AttachedCell<Option<Pending>>,
 }
 
+static LAST: LastTwo<DeferredSpan> = LastTwo::new();
+
 impl DeferredSpan {
+    /// The objects that nobody holds any more.
+    pub(super) fn all_unused(py: Python<'_>) -> Vec<Bound<'_, Self>> {
+        LAST.all_unused(py)
+    }
+
     /// The object for a deferred span: one of the last two again, as for any span.
     pub(super) fn make(py: Python<'_>, pending: Pending) -> PyResult<Bound<'_, Span>> {
-        static LAST: LastTwo<DeferredSpan> = LastTwo::new();
         if let Some(unused) = LAST.unused(py) {
             unused.as_super().get().reuse_deferred(py);
             let old = unused.get().pending.with(py, |slot| slot.replace(pending));
@@ -103,6 +110,7 @@ impl DeferredSpan {
         };
         let made = PyClassInitializer::from(Span::new(Body::Deferred)).add_subclass(deferred);
         let made = Bound::new(py, made)?;
+        open_spans::list(py, made.as_super().get());
         LAST.keep(&made);
         Ok(made.into_super())
     }

@@ -197,6 +197,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "metrics_exporter" => {
                 read_exporters(&value, "metrics_exporter", Signal::Metrics, &mut arguments)?;
             }
+            "open_span_interval_ms" => arguments.open_span_interval_ms = number()?,
             "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
             "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
             "sampler" => arguments.sampler = text()?,
@@ -266,6 +267,15 @@ pub(super) fn init_tracing(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -
         None => read_arguments(&PyDict::new(py))?,
     };
     install(arguments).map_err(|error| to_python(py, &error))
+}
+
+/// Seconds between two markers of an open span, as `init_tracing` was told; `None` if there are to be none.
+#[pyfunction]
+pub(super) fn open_span_interval() -> Option<f64> {
+    let installed = installed();
+    let (tracer, _) = installed.application.as_ref()?;
+    let interval = tracer.config().open_span_interval?;
+    tracer.exports().then_some(interval.as_secs_f64())
 }
 
 /// Makes the application's tracer, once. No Python runs while the lock is held: another thread may wait for it with the GIL.

@@ -27,6 +27,7 @@ mod measurement;
 mod message;
 mod message_coroutine;
 mod method;
+mod open_spans;
 mod outer;
 mod propagate;
 mod request;
@@ -66,9 +67,15 @@ mod native {
     #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
-    use super::lifecycle::{after_fork_in_child, force_flush, init_tracing, shutdown, stats};
+    use super::lifecycle::{
+        after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,
+    };
     #[pymodule_export]
     use super::loop_watch::{LoopWatch, watch_loop};
+    #[pymodule_export]
+    use super::message_coroutine::MessageCoroutine;
+    #[pymodule_export]
+    use super::open_spans::{export_pending, list_open_spans};
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]

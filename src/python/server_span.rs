@@ -23,7 +23,7 @@ use super::exchange::{Exchange, Noted};
 use super::message::Message;
 use super::message_coroutine::MessageCoroutine;
 use super::span::{Body, Span};
-use super::{current, response, response_start, websocket};
+use super::{current, open_spans, response, response_start, websocket};
 use crate::clock::monotonic_ns;
 use crate::span::take_buffer;
 
@@ -66,6 +66,7 @@ impl ServerSpan {
         };
         let initializer = PyClassInitializer::from(Span::new(body)).add_subclass(server);
         let server = Bound::new(py, initializer)?;
+        open_spans::list(py, server.as_super().get());
         LAST.keep(&server);
         Ok(server)
     }

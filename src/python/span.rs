@@ -5,7 +5,7 @@
 //! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
@@ -20,6 +20,7 @@ use super::coroutine::{Ready, SpanCoroutine};
 use super::current::Scope;
 use super::errors::guard;
 use super::exception::describe;
+use super::open_spans;
 use super::span_context::{SpanContext, python_bool};
 use super::template::decorate;
 use crate::context;
@@ -74,6 +75,8 @@ pub(super) struct Span {
     /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
     /// still hold it mean what was current before it.
     pub(super) abandoned: AtomicBool,
+    /// Where it stands on the list of [`super::open_spans`].
+    pub(super) listed: AtomicU32,
 }
 
 impl Span {
@@ -83,6 +86,7 @@ impl Span {
             unsampled: AtomicBool::new(body.is_unsampled()),
             past: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            listed: AtomicU32::new(open_spans::NOT_LISTED),
             state: AttachedCell::new(State {
                 body,
                 scope: None,
@@ -90,6 +94,14 @@ impl Span {
                 depth: 0,
             }),
         }
+    }
+
+    /// An object for a span that is recorded.
+    #[inline]
+    pub(super) fn object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Self>> {
+        let span = Bound::new(py, Self::new(body))?;
+        open_spans::list(py, span.get());
+        Ok(span)
     }
 
     /// A span that carries an identity and records nothing.
@@ -521,6 +533,7 @@ impl Span {
 impl Drop for Span {
     /// A span that started and that nobody can end any more (a task that never ran, a forgotten `new_span`) ends now.
     fn drop(&mut self) {
+        open_spans::unlist(self);
         if let Body::Recording(span) = &mut self.state.get_mut().body {
             span.end();
         }

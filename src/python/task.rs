@@ -71,7 +71,7 @@ impl TaskFactory {
         let Started::Recording(span) = started else {
             return Ok(None);
         };
-        let span = Bound::new(py, Span::new(Body::Recording(span)))?.unbind();
+        let span = Span::object(py, Body::Recording(span))?.unbind();
         let inside = shares_context.then(|| span.clone_ref(py).into_any());
         let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, inside, !shares_context);
         Ok(Some(Bound::new(py, wrapped)?.into_any()))

@@ -58,7 +58,7 @@ impl SpanTemplate {
             ),
         });
         match body {
-            Some(Ok(body)) => Bound::new(py, Span::new(body)),
+            Some(Ok(body)) => Span::object(py, body),
             Some(Err(pending)) => pending.with_call(py, |call| call.make(py)),
             None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID)),
         }

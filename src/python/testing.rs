@@ -167,7 +167,7 @@ pub(super) fn span_dict<'py>(py: Python<'py>, span: &otlp::Span) -> PyResult<Bou
     Ok(decoded)
 }
 
-fn lower_name(name: &str, prefix: &str) -> String {
+pub(super) fn lower_name(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 

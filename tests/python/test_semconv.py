@@ -36,6 +36,7 @@ from rvh_trace import (
     uninstrument_executors,
     watch_loop,
 )
+from rvh_trace._rvh_trace import export_pending
 from rvh_trace.testing import FinishedSpan, InMemoryExporter
 
 ROOT = Path(__file__).parent.parent.parent
@@ -293,6 +294,8 @@ async def spans_of_every_kind() -> None:
         await asyncio.gather(task, return_exceptions=True)
         instrument_executors()
         await asyncio.to_thread(lambda: None)
+        with span("inner"):
+            export_pending(0)
         uninstrument_executors()
 
 
