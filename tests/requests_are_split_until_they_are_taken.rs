@@ -80,6 +80,36 @@ fn by_two_mebibytes_and_a_larger_span_goes_alone() {
 }
 
 #[test]
+fn by_a_number_of_bytes_that_was_set() {
+    let destination = Destination::open();
+    let tracer = tracer(&[&destination], |batch| {
+        batch.max_request_bytes = 1_000;
+    });
+    let all = names("n", 30);
+    for name in &all {
+        let mut span = start(tracer, name);
+        span.push_attribute("text", &Value::Str(&"x".repeat(200)));
+        span.end();
+    }
+    let mut alone = start(tracer, "alone");
+    alone.push_attribute("text", &Value::Str(&"x".repeat(5_000)));
+    alone.end();
+    assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
+    let attempts = destination.attempts();
+    let (last, others) = attempts.split_last().unwrap_or_else(|| unreachable!());
+    assert_eq!(last.names(), ["alone"]);
+    for attempt in others {
+        assert!(
+            attempt.request.len() < 1_000 + 400,
+            "{}",
+            attempt.request.len()
+        );
+    }
+    assert!(others.len() < 30, "small ones go together");
+    assert_eq!(settled(tracer), [31, 0, 0, 0, 0]);
+}
+
+#[test]
 fn in_halves_while_they_are_too_large() {
     let destination = too_large_if(|attempt| attempt.spans > 3);
     let tracer = tracer(&[&destination], |_| {});

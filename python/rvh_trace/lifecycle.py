@@ -37,7 +37,10 @@ def init_tracing(
     max_queue_size: int | None = None,
     max_queue_bytes: int | None = None,
     max_export_batch_size: int | None = None,
+    max_request_bytes: int | None = None,
     export_timeout_ms: float | None = None,
+    spool_directory: str | PathLike[str] | None = None,
+    spool_max_bytes: int | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
     attribute_count_limit: int | None = None,
@@ -83,7 +86,13 @@ def init_tracing(
         max_queue_size: Spans that may wait; bounded by `max_queue_bytes` alone by default. `OTEL_BSP_MAX_QUEUE_SIZE`.
         max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+        max_request_bytes: Bytes of spans in one export; 2 MiB. A larger span goes alone.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
+        spool_directory: Folder in which spans wait on disk while the receiver does not take them; they are sent when it
+            does, also by a later process. None by default. Only for this user's eyes, and of a local disk.
+            `RVH_TRACE_SPOOL_DIRECTORY`.
+        spool_max_bytes: Bytes of all spool files in that folder; 64 MiB. What is over it is dropped and counted.
+            `RVH_TRACE_SPOOL_MAX_BYTES`.
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.

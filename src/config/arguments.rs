@@ -59,6 +59,12 @@ pub struct Arguments {
     pub max_queue_bytes: Option<i64>,
     /// Spans in one request. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`
     pub max_export_batch_size: Option<i64>,
+    /// Encoded bytes of spans in one request.
+    pub max_request_bytes: Option<i64>,
+    /// Where spans wait that a destination does not take. `RVH_TRACE_SPOOL_DIRECTORY`
+    pub spool_directory: Option<PathBuf>,
+    /// Bytes that all spool files in that directory may take. `RVH_TRACE_SPOOL_MAX_BYTES`
+    pub spool_max_bytes: Option<i64>,
     /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
     pub export_timeout_ms: Option<f64>,
 

@@ -17,6 +17,7 @@ mod otlp;
 mod sampler;
 mod signal;
 mod source;
+mod spool;
 
 pub use arguments::Arguments;
 pub use batch::BatchConfig;
@@ -25,6 +26,7 @@ pub use http_server::HttpServerArguments;
 pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, OtlpConfig};
 pub use signal::Signal;
+pub use spool::SpoolConfig;
 
 use crate::diagnostic::Level;
 use crate::error::Error;

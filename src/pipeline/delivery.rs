@@ -39,6 +39,8 @@ enum Fate {
     Rejected,
     Unsupported,
     TooLarge,
+    Spooled,
+    SpoolFull,
 }
 
 /// What became of the items of one request at one destination, split or not.
@@ -50,6 +52,10 @@ pub(super) struct Tally {
     pub(super) rejected: u64,
     /// Of a kind that the destination does not take.
     pub(super) unsupported: u64,
+    /// Not sent, and on disk.
+    pub(super) spooled: u64,
+    /// Not sent, and without room on disk.
+    pub(super) spool_full: u64,
     /// Bytes of the requests that were taken.
     pub(super) delivered_bytes: u64,
 }
@@ -80,6 +86,11 @@ impl Destination {
     /// Writes out what the exporter holds back.
     pub(super) fn flush(&mut self) {
         self.exporter.flush();
+    }
+
+    /// Sends what the exporter has kept on disk.
+    pub(super) async fn catch_up(&mut self) {
+        self.exporter.catch_up().await;
     }
 
     /// One attempt. An exporter that panics has failed for good; the worker goes on.
@@ -175,6 +186,8 @@ impl Delivery {
                 }
                 Fate::Failed => tally.failed += count as u64,
                 Fate::Unsupported => tally.unsupported += count as u64,
+                Fate::Spooled => tally.spooled += count as u64,
+                Fate::SpoolFull => tally.spool_full += count as u64,
                 Fate::TooLarge if count > 1 => {
                     let (half, middle) = take_spans(part, count / 2, usize::MAX);
                     let (first, second) = part.split_at(middle);
@@ -203,6 +216,10 @@ impl Delivery {
             let Some(outcome) = before_deadline(&mut shutdown, deadline, attempt).await else {
                 let error =
                     last_error.unwrap_or_else(|| "no answer before the deadline".to_owned());
+                if destination.exporter.keep(request, count).await {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::Spooled;
+                }
                 return destination.fail(stats, count, &error);
             };
             let (after, error) = match outcome {
@@ -222,6 +239,14 @@ impl Delivery {
                         destination.report(stats, count, "too large, refused", error);
                     }
                     return Fate::TooLarge;
+                }
+                Outcome::Spooled { error } => {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::Spooled;
+                }
+                Outcome::SpoolFull { error } => {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::SpoolFull;
                 }
                 Outcome::Retryable { after, error } => (after, error),
             };
@@ -247,7 +272,7 @@ impl Delivery {
 }
 
 /// The output of `attempt`, or `None` if the deadline or the one of a shutdown passes first.
-async fn before_deadline<T>(
+pub(super) async fn before_deadline<T>(
     shutdown: &mut watch::Receiver<Option<Instant>>,
     deadline: Instant,
     attempt: impl Future<Output = T>,
@@ -271,6 +296,6 @@ async fn before_deadline<T>(
 }
 
 /// Half of the wait is random, so that many processes do not come back at once.
-fn jittered(backoff: Duration) -> Duration {
+pub(super) fn jittered(backoff: Duration) -> Duration {
     backoff / 2 + backoff.mul_f64(fastrand::f64() / 2.0)
 }

@@ -6,6 +6,7 @@
 pub mod batch;
 mod delivery;
 pub mod exporter;
+pub mod spool;
 pub mod waterfall;
 pub mod worker;
 
@@ -104,7 +105,8 @@ impl Pipeline {
 
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        self.stats.snapshot(|| self.batch.pushed())
+        self.batch
+            .at_one_moment(|contents| self.stats.snapshot(contents))
     }
 
     /// Appends a finished span, or counts it as lost.
@@ -178,8 +180,7 @@ impl Pipeline {
             });
         }
         let after = self.snapshot();
-        let lost = (after.dropped_failed + after.dropped_rejected)
-            - (failed_before.dropped_failed + failed_before.dropped_rejected);
+        let lost = after.dropped_by_destinations() - failed_before.dropped_by_destinations();
         if lost > 0 {
             return Err(Error::Export(format!(
                 "{lost} spans were lost: {}",
@@ -203,13 +204,22 @@ impl Pipeline {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let asked = Instant::now();
+        let deadline = asked + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
         let before = self.snapshot();
         if let Some(metrics) = self.metrics() {
             metrics.close();
         }
-        let finished = match self.command(|done| Command::Shutdown { deadline, done }) {
+        // What cannot be sent by then is written to disk in the time that is left.
+        let reserve = match self.config.spool {
+            Some(_) => spool::reserve(timeout),
+            None => Duration::ZERO,
+        };
+        let finished = match self.command(|done| Command::Shutdown {
+            deadline: asked + timeout.saturating_sub(reserve).min(LONGEST_TIMEOUT),
+            done,
+        }) {
             Some(done) => done.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout),
             None => true,
         };
@@ -223,14 +233,14 @@ impl Pipeline {
         if finished && in_time && self.batch.unsettled() == 0 {
             return Ok(());
         }
-        let settled = |stats: &Snapshot| stats.exported + stats.dropped_rejected;
+        let settled = |stats: &Snapshot| stats.exported + stats.spooled + stats.dropped_rejected;
         let error = Error::Timeout {
             operation: "shutdown",
             timeout,
             // What was failed just now counts as still to be sent, whoever of the two was first.
             pending: before
                 .pending()
-                .saturating_sub(settled(&after) - settled(&before)),
+                .saturating_sub(settled(&after).saturating_sub(settled(&before))),
         };
         self.batch
             .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));

@@ -59,6 +59,16 @@ pub enum Outcome {
         /// For the log and `stats()`.
         error: String,
     },
+    /// Not taken, and on disk until it is.
+    Spooled {
+        /// Why it was not taken.
+        error: String,
+    },
+    /// Not taken, and there is no room for it on disk.
+    SpoolFull {
+        /// Why it was not taken.
+        error: String,
+    },
 }
 
 impl Outcome {
@@ -82,6 +92,17 @@ pub trait Exporter: Send {
 
     /// Writes out what is held back, at flush and at shutdown.
     fn flush(&mut self) {}
+
+    /// Takes charge of a request for whose delivery there is no time left; whether it does. Then it is settled as spooled.
+    fn keep(&mut self, _request: Bytes, _items: usize) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Sends what it has taken charge of earlier, as far as the destination takes it now. Called for a flush, and at a
+    /// shutdown to end in good order.
+    fn catch_up(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.

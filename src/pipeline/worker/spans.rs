@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::Command;
 use crate::config::Signal;
 use crate::pipeline::batch::{KEPT_CAPACITY, Spans};
-use crate::pipeline::delivery::{Delivery, Destination, MAX_REQUEST_BYTES, Tally};
-use crate::pipeline::{BuildExporters, Pipeline};
+use crate::pipeline::delivery::{Delivery, Destination, Tally};
+use crate::pipeline::{BuildExporters, Pipeline, spool};
 use crate::stats::DropReason;
 use crate::wire::span::take_spans;
 
@@ -36,6 +36,7 @@ impl Loop {
     ) -> Self {
         let destinations = build_exporters()
             .into_iter()
+            .map(|exporter| spool::around(exporter, pipeline, &delivery.shutdown))
             .map(|exporter| Destination::new(exporter, Signal::Traces))
             .collect();
         Self {
@@ -73,6 +74,7 @@ impl Loop {
 
     async fn flush(&mut self) {
         self.send_waiting().await;
+        join_all(self.destinations.iter_mut().map(Destination::catch_up)).await;
         for destination in &mut self.destinations {
             destination.flush();
         }
@@ -85,7 +87,7 @@ impl Loop {
             let (count, end) = take_spans(
                 rest,
                 self.pipeline.config.max_export_batch_size,
-                MAX_REQUEST_BYTES,
+                self.pipeline.config.max_request_bytes,
             );
             if count == 0 {
                 break;
@@ -118,19 +120,28 @@ impl Loop {
         pipeline.batch.settle(spans.len(), count, || {
             count_tallies(pipeline, &tallies, count as u64);
         });
+        let written = tallies.iter().map(|tally| tally.spooled).sum();
+        pipeline.stats.settle_spooled(written);
     }
 }
 
-/// A span counts as exported when every destination took it.
+/// A span counts as exported when every destination took it, and as spooled when it is lost to none and on disk for some.
 fn count_tallies(pipeline: &Pipeline, tallies: &[Tally], count: u64) {
     let most = |lost: fn(&Tally) -> u64| tallies.iter().map(lost).max().unwrap_or(0);
-    let failed = most(|tally| tally.failed);
-    let rejected = most(|tally| tally.rejected + tally.unsupported).min(count - failed);
+    let mut rest = count;
+    let mut take = |spans: u64| {
+        let taken = spans.min(rest);
+        rest -= taken;
+        taken
+    };
+    let failed = take(most(|tally| tally.failed));
+    let rejected = take(most(|tally| tally.rejected + tally.unsupported));
+    let spool_full = take(most(|tally| tally.spool_full));
+    let spooled = take(most(|tally| tally.spooled));
     let stats = &pipeline.stats;
     stats.count_dropped(DropReason::Failed, failed);
     stats.count_dropped(DropReason::Rejected, rejected);
-    stats.count_exported(
-        count - failed - rejected,
-        most(|tally| tally.delivered_bytes),
-    );
+    stats.count_dropped(DropReason::SpoolFull, spool_full);
+    stats.count_spooled(spooled);
+    stats.count_exported(rest, most(|tally| tally.delivered_bytes));
 }
