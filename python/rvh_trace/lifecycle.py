@@ -43,6 +43,7 @@ def init_tracing(
     spool_max_bytes: int | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
+    self_metrics: bool | None = None,
     attribute_count_limit: int | None = None,
     attribute_value_length_limit: int | None = None,
     event_count_limit: int | None = None,
@@ -96,6 +97,8 @@ def init_tracing(
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.
+        self_metrics: Exports what `stats()` counts as the standard `otel.sdk.*` metrics too, with the others; False by
+            default. `RVH_TRACE_SELF_METRICS`.
         attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
         attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
         event_count_limit: Events of a span; 128. `OTEL_SPAN_EVENT_COUNT_LIMIT`.

@@ -73,6 +73,9 @@ pub struct Arguments {
     /// Attribute sets that an instrument tells apart.
     pub metric_cardinality_limit: Option<i64>,
 
+    /// Exports the library's own counters as `otel.sdk.*` metrics. `RVH_TRACE_SELF_METRICS`
+    pub self_metrics: Option<bool>,
+
     /// Attributes on a span. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`
     pub attribute_count_limit: Option<i64>,
     /// Characters of an attribute value. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`

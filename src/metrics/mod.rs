@@ -12,10 +12,12 @@ mod encoding;
 mod exemplar;
 mod http_server;
 mod recording;
+mod sdk;
 mod series;
 
 pub use exemplar::Exemplar;
 pub use http_server::{HttpServerMetrics, Measured};
+pub(crate) use sdk::{ExporterStats, put_sdk_metrics};
 pub use series::Request;
 
 use std::fmt;

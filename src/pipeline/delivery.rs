@@ -4,6 +4,7 @@
 //! short and lowers the deadline to its own.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use futures::future::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Pipeline;
 use super::exporter::{Exporter, Outcome};
 use crate::config::Signal;
 use crate::diagnostic::{self, Level};
+use crate::metrics::ExporterStats;
 use crate::stats::Stats;
 use crate::wire::request::Envelope;
 use crate::wire::span::take_spans;
@@ -30,6 +33,8 @@ pub(super) struct Destination {
     signal: Signal,
     failing: bool,
     delivered: bool,
+    /// Of an exporter of spans, for its self-metrics.
+    exporter_stats: Option<Arc<ExporterStats>>,
 }
 
 /// What became of one request at one destination.
@@ -45,19 +50,19 @@ enum Fate {
 
 /// What became of the items of one request at one destination, split or not.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Could not be sent in time.
-    pub(super) failed: u64,
+    pub(crate) failed: u64,
     /// Refused for good.
-    pub(super) rejected: u64,
+    pub(crate) rejected: u64,
     /// Of a kind that the destination does not take.
-    pub(super) unsupported: u64,
+    pub(crate) unsupported: u64,
     /// Not sent, and on disk.
-    pub(super) spooled: u64,
+    pub(crate) spooled: u64,
     /// Not sent, and without room on disk.
-    pub(super) spool_full: u64,
+    pub(crate) spool_full: u64,
     /// Bytes of the requests that were taken.
-    pub(super) delivered_bytes: u64,
+    pub(crate) delivered_bytes: u64,
 }
 
 /// What every delivery of a process needs.
@@ -80,7 +85,14 @@ impl Destination {
             signal,
             failing: false,
             delivered: false,
+            exporter_stats: None,
         }
+    }
+
+    /// Counts in `stats` too what becomes of each request.
+    pub(super) fn counted_in(mut self, pipeline: &Pipeline) -> Self {
+        self.exporter_stats = Some(pipeline.stats_of_exporter(self.exporter.name()));
+        self
     }
 
     /// Writes out what the exporter holds back.
@@ -174,6 +186,8 @@ impl Delivery {
         count: usize,
         deadline: Instant,
     ) -> Tally {
+        let exporter_stats = destination.exporter_stats.clone();
+        let operation = exporter_stats.as_deref().map(|stats| stats.begin(count));
         let mut tally = Tally::default();
         let mut parts = vec![(request, items, count)];
         while let Some((request, part, count)) = parts.pop() {
@@ -196,6 +210,9 @@ impl Delivery {
                 }
                 Fate::Rejected | Fate::TooLarge => tally.rejected += count as u64,
             }
+        }
+        if let Some(operation) = operation {
+            operation.end(&tally);
         }
         tally
     }

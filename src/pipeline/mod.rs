@@ -4,7 +4,7 @@
 //! so it does not matter what the parent's worker held at the moment of the fork.
 
 pub mod batch;
-mod delivery;
+pub(crate) mod delivery;
 pub mod exporter;
 pub mod spool;
 pub mod waterfall;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{BatchConfig, MetricsConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{ExporterStats, Metrics};
 use crate::resource::Resource;
 use crate::stats::{DropReason, Snapshot, Stats};
 use crate::wire::request::Envelope;
@@ -45,6 +45,9 @@ pub struct Pipeline {
     pub(crate) envelope: Envelope,
     pub(crate) batch: Batch,
     pub(crate) stats: Stats,
+    /// What each exporter of spans did.
+    pub(crate) exporter_stats: Mutex<Vec<Arc<ExporterStats>>>,
+    pub(crate) start_unix_ns: u64,
     /// `None` when no spans are exported.
     pub(crate) build_span_exporters: Option<BuildExporters>,
     /// `None` when no metrics are exported.
@@ -80,6 +83,8 @@ impl Pipeline {
             batch: Batch::new(&config),
             envelope: Envelope::new(resource),
             stats: Stats::default(),
+            exporter_stats: Mutex::default(),
+            start_unix_ns: crate::clock::Start::now().unix_ns(),
             build_span_exporters,
             metrics,
             started: AtomicBool::new(false),
@@ -107,6 +112,20 @@ impl Pipeline {
     pub fn snapshot(&self) -> Snapshot {
         self.batch
             .at_one_moment(|contents| self.stats.snapshot(contents))
+    }
+
+    /// What the exporter of spans of this name did.
+    pub(crate) fn stats_of_exporter(&self, name: &str) -> Arc<ExporterStats> {
+        let mut all = self
+            .exporter_stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(|known| known.is_of(name)) {
+            return Arc::clone(known);
+        }
+        let stats = Arc::new(ExporterStats::new(name, all.len()));
+        all.push(Arc::clone(&stats));
+        stats
     }
 
     /// Appends a finished span, or counts it as lost.

@@ -32,6 +32,7 @@ use super::Pipeline;
 use super::exporter::{Exporter, Outcome};
 use crate::config::SpoolConfig;
 use crate::diagnostic;
+use crate::metrics::ExporterStats;
 use directory::{Directory, Refused};
 use store::Store;
 
@@ -78,6 +79,7 @@ struct Spool {
     store: Store,
     pipeline: &'static Pipeline,
     outage: Mutex<Outage>,
+    exporter_stats: Arc<ExporterStats>,
     /// Wakes the sender.
     wake: Notify,
     /// Held for as long as kept requests are being sent.
@@ -109,6 +111,7 @@ impl Spooling {
             exporter: tokio::sync::Mutex::new(exporter),
             pipeline,
             outage: Mutex::default(),
+            exporter_stats: pipeline.stats_of_exporter(&name),
             wake: Notify::new(),
             sending: tokio::sync::Mutex::new(()),
             shutdown,

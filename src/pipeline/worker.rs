@@ -93,7 +93,9 @@ impl Worker {
             };
             let metrics = async {
                 if let Some((metrics, commands, delivery)) = metrics {
-                    metrics::Loop::new(metrics, commands, delivery).run().await;
+                    metrics::Loop::new(pipeline, metrics, commands, delivery)
+                        .run()
+                        .await;
                 }
             };
             tokio::join!(spans, metrics);

@@ -194,6 +194,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "metrics_exporter" => arguments.metrics_exporter = Some(names(&value, name)?),
             "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
             "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
+            "self_metrics" => arguments.self_metrics = flag()?,
             "sampler" => arguments.sampler = text()?,
             "sampler_ratio" => arguments.sampler_ratio = number()?,
             "propagators" => arguments.propagators = Some(names(&value, name)?),

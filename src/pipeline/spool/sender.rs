@@ -199,6 +199,7 @@ impl Spool {
 
     fn count(&self, is_ours: bool, outcome: &SpoolOutcome) {
         let stats = &self.pipeline.stats;
+        self.exporter_stats.count_spool_outcome(outcome);
         self.pipeline
             .batch
             .with_outcomes(|| stats.count_spool_outcome(is_ours, outcome));

@@ -37,7 +37,7 @@ impl Loop {
         let destinations = build_exporters()
             .into_iter()
             .map(|exporter| spool::around(exporter, pipeline, &delivery.shutdown))
-            .map(|exporter| Destination::new(exporter, Signal::Traces))
+            .map(|exporter| Destination::new(exporter, Signal::Traces).counted_in(pipeline))
             .collect();
         Self {
             pipeline,
