@@ -26,7 +26,10 @@ OpenTelemetry's weaver; names under `rvh_trace.` may change while they are in de
 _METRICS = """\
 Of requests, whether their spans are sampled or not; the same value as the span where both have one. All but
 `http.server.request.duration` are recorded with the `opt_in` of their name. Of event loops, with `watch_loop`: how late
-the timers of the watch fired."""
+the timers of the watch fired.
+
+Those of the library itself, `otel.sdk.*`, are exported with `self_metrics=True`. They are cumulative whatever temporality is
+preferred, and the capacity of the queue is there if it has one in spans."""
 
 
 def page() -> str:
@@ -116,6 +119,7 @@ def _instrument(name: str) -> tuple[str, str]:
     for module in (
         "opentelemetry.semconv.metrics.http_metrics",
         "opentelemetry.semconv._incubating.metrics.http_metrics",
+        "opentelemetry.semconv._incubating.metrics.otel_metrics",
     ):
         source = Path(str(importlib.import_module(module).__file__)).read_text("utf-8")
         found = re.search(rf'"{re.escape(name)}"\n"""[^"]*?Instrument: (\w+)\nUnit: (\S+)', source)

@@ -140,6 +140,7 @@ impl Span {
         if self.phase == Phase::Created {
             self.phase = Phase::Started;
             self.start = start;
+            self.tracer.count_started();
         }
     }
 

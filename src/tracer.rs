@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::{SpanId, TraceId};
 use crate::limits::SpanLimits;
 use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
-use crate::pipeline::{BuildExporters, Pipeline, exporter};
+use crate::pipeline::{BuildExporters, Pipeline, exporter, spool};
 use crate::propagation::Propagators;
 use crate::sampler::Sampler;
 use crate::span::{self, Span, SpanKind};
@@ -117,6 +117,7 @@ impl Tracer {
     ///
     /// Call it in the child before any other thread exists, after [`crate::id::enter_forked_child`].
     pub fn after_fork_in_child(&self) {
+        spool::enter_forked_child();
         self.renew_pipeline();
     }
 
@@ -265,6 +266,14 @@ impl Tracer {
     /// Whether it was shut down: what ends now is dropped.
     pub(crate) fn is_closed(&self) -> bool {
         self.pipeline().is_none_or(Pipeline::is_closed)
+    }
+
+    /// Counts a recorded span that has started.
+    #[inline]
+    pub(crate) fn count_started(&self) {
+        if let Some(pipeline) = self.pipeline() {
+            pipeline.stats().count_started();
+        }
     }
 
     #[inline]

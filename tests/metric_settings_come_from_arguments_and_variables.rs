@@ -200,6 +200,7 @@ fn interval_timeout_temporality_filter_and_limit() {
         ("OTEL_METRIC_EXPORT_TIMEOUT", "700"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"),
         ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on"),
+        ("RVH_TRACE_SELF_METRICS", "true"),
     ]);
     let expected = MetricsConfig {
         exporters: Vec::new(),
@@ -207,6 +208,7 @@ fn interval_timeout_temporality_filter_and_limit() {
         timeout: Duration::from_millis(700),
         temporality: Temporality::Delta,
         exemplar_filter: ExemplarFilter::AlwaysOn,
+        self_metrics: true,
         cardinality_limit: 2000,
     };
     assert_eq!(metrics, expected);

@@ -3,7 +3,7 @@
 mod exporters;
 
 use exporters::{
-    Answer, Attempt, Destination, Gate, WATCHDOG, end_spans, names, settled, start, tracer,
+    Answer, Attempt, Destination, Gate, WATCHDOG, decoded, end_spans, names, settled, start, tracer,
 };
 use rvh_trace::attribute::Value;
 use rvh_trace::error::Error;
@@ -77,6 +77,34 @@ fn by_two_mebibytes_and_a_larger_span_goes_alone() {
         "small ones go together"
     );
     assert_eq!(destination.delivered(), names("n", 7));
+}
+
+#[test]
+fn by_a_number_of_bytes_that_was_set() {
+    let destination = Destination::open();
+    let tracer = tracer(&[&destination], |batch| {
+        batch.max_request_bytes = 1_000;
+    });
+    let all = names("n", 30);
+    for name in &all {
+        let mut span = start(tracer, name);
+        span.push_attribute("text", &Value::Str(&"x".repeat(200)));
+        span.end();
+    }
+    let mut alone = start(tracer, "alone");
+    alone.push_attribute("text", &Value::Str(&"x".repeat(5_000)));
+    alone.end();
+    assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
+    let attempts = destination.attempts();
+    let (last, others) = attempts.split_last().unwrap_or_else(|| unreachable!());
+    assert_eq!(last.names(), ["alone"]);
+    for attempt in others {
+        // The resource comes on top.
+        let spans = decoded(&attempt.request);
+        assert!(spans.iter().map(prost::Message::encoded_len).sum::<usize>() <= 1_000);
+    }
+    assert!(others.len() < 30, "small ones go together");
+    assert_eq!(settled(tracer), [31, 0, 0, 0, 0]);
 }
 
 #[test]

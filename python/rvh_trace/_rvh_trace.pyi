@@ -396,30 +396,48 @@ class _Dropped(TypedDict):
     rejected: int
     failed: int
     exit: int
+    spool_full: int
+    spool_damaged: int
 
 class _Stats(TypedDict):
+    started: int
     ended: int
     not_sampled: int
     pending: int
+    queued: int
+    queued_bytes: int
+    in_flight: int
     exported: int
     dropped: _Dropped
+    spooled: int
+    spooled_bytes: int
+    recovered: int
+    damaged_spool_files: int
     retries: int
     exported_bytes: int
     metric_exports: int
     metric_exports_failed: int
+    worker_alive: bool
     swallowed_errors: int
     last_error: str | None
 
 def stats() -> _Stats:
-    """What this process has counted, in spans unless a name says otherwise. `ended` is always exported + dropped + pending.
+    """What this process has counted, in spans unless a name says otherwise.
+
+    One moment: `ended` is exported + dropped + spooled + pending in every answer, whatever other threads do.
 
     Returns:
-        `ended`: recorded spans that ended. `not_sampled`: spans that were not recorded. `pending`: queued or on their way.
-        `exported`: taken by every destination. `dropped`, by reason: `queue_full`, that of the process or of one of several
-        destinations; `rejected` by a destination, or by an exception of a Python exporter; `failed` to be sent in the export
-        timeout; lost at `exit`. A span that several destinations lost is counted once. `retries`: repeated attempts. `exported_bytes`: bytes of the requests, before compression.
-        `metric_exports`: requests of metrics that were taken; `metric_exports_failed`: that were not, or not whole.
-        `swallowed_errors`: errors that were kept from user code. `last_error`: the last export error, or None.
+        `started`: recorded spans that started; what exceeds `ended` is open, or was never ended. `ended`: recorded spans that
+        ended. `not_sampled`: spans that were not recorded. `pending`: `queued` and `in_flight` to a destination together;
+        `queued_bytes`: what the queue holds. `exported`: taken by every destination. `dropped`, by reason: `queue_full`,
+        that of the process or of one of several destinations; `rejected` by a destination, or by an exception of a Python
+        exporter; `failed` to be sent in the export timeout; lost at `exit`; without room on disk (`spool_full`); on disk and
+        not found there again (`spool_damaged`). A span that several destinations lost is counted once. `spooled`: on disk, to be sent later, as are
+        `spooled_bytes`, of which earlier processes may have left some. `recovered`: theirs, sent by this one.
+        `damaged_spool_files`: torn or foreign files that were met. `retries`: repeated attempts. `exported_bytes`: bytes of
+        the requests, before compression. `metric_exports`: requests of metrics that were taken; `metric_exports_failed`:
+        that were not, or not whole. `worker_alive`: whether the exporter thread runs; it starts with the first span or
+        measurement. `swallowed_errors`: errors that were kept from user code. `last_error`: the last export error, or None.
 
     Example:
         >>> from rvh_trace import stats

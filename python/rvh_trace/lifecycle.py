@@ -40,11 +40,15 @@ def init_tracing(
     max_queue_size: int | None = None,
     max_queue_bytes: int | None = None,
     max_export_batch_size: int | None = None,
+    max_request_bytes: int | None = None,
     export_timeout_ms: float | None = None,
     exit_timeout_ms: float | None = None,
     open_span_interval_ms: float | None = None,
+    spool_directory: str | PathLike[str] | None = None,
+    spool_max_bytes: int | None = None,
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
+    self_metrics: bool | None = None,
     attribute_count_limit: int | None = None,
     attribute_value_length_limit: int | None = None,
     event_count_limit: int | None = None,
@@ -95,6 +99,7 @@ def init_tracing(
         max_queue_size: Spans that may wait; bounded by `max_queue_bytes` alone by default. `OTEL_BSP_MAX_QUEUE_SIZE`.
         max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+        max_request_bytes: Bytes of spans in one export; 2 MiB. A larger span goes alone.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
         exit_timeout_ms: Milliseconds that the end of the process may wait for what is left to be sent; 5,000.
             `RVH_TRACE_EXIT_TIMEOUT`.
@@ -102,9 +107,16 @@ def init_tracing(
             marker is exported, a span of its own below it, named `pending <name>`, of length zero, with the attributes
             so far and `rvh_trace.pending.age`. For long websockets and workers. 0 (default): none.
             `RVH_TRACE_OPEN_SPAN_INTERVAL`.
+        spool_directory: Folder in which spans wait on disk while the receiver does not take them; they are sent when it
+            does, also by a later process. None by default. Only for this user's eyes, and of a local disk.
+            `RVH_TRACE_SPOOL_DIRECTORY`.
+        spool_max_bytes: Bytes of all spool files in that folder; 64 MiB. What is over it is dropped and counted.
+            `RVH_TRACE_SPOOL_MAX_BYTES`.
         metric_export_interval_ms: Milliseconds between two exports of metrics; 60,000. `OTEL_METRIC_EXPORT_INTERVAL`.
         metric_cardinality_limit: Combinations of attributes that a metric tells apart; 2,000. Further ones are measured
             together, under `otel.metric.overflow`.
+        self_metrics: Exports what `stats()` counts as the standard `otel.sdk.*` metrics too, with the others; False by
+            default. `RVH_TRACE_SELF_METRICS`.
         attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
         attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
         event_count_limit: Events of a span; 128. `OTEL_SPAN_EVENT_COUNT_LIMIT`.

@@ -68,6 +68,12 @@ pub struct Arguments {
     pub max_queue_bytes: Option<i64>,
     /// Spans in one request. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`
     pub max_export_batch_size: Option<i64>,
+    /// Encoded bytes of spans in one request.
+    pub max_request_bytes: Option<i64>,
+    /// Where spans wait that a destination does not take. `RVH_TRACE_SPOOL_DIRECTORY`
+    pub spool_directory: Option<PathBuf>,
+    /// Bytes that all spool files in that directory may take. `RVH_TRACE_SPOOL_MAX_BYTES`
+    pub spool_max_bytes: Option<i64>,
     /// Milliseconds for an export with its retries; 0 is no limit. `OTEL_BSP_EXPORT_TIMEOUT`
     pub export_timeout_ms: Option<f64>,
     /// Milliseconds that the exit of the process may be held up; 0 is not at all. `RVH_TRACE_EXIT_TIMEOUT`
@@ -80,6 +86,9 @@ pub struct Arguments {
     pub metric_export_interval_ms: Option<f64>,
     /// Attribute sets that an instrument tells apart.
     pub metric_cardinality_limit: Option<i64>,
+
+    /// Exports the library's own counters as `otel.sdk.*` metrics. `RVH_TRACE_SELF_METRICS`
+    pub self_metrics: Option<bool>,
 
     /// Attributes on a span. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`
     pub attribute_count_limit: Option<i64>,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Arguments;
 use super::source::Variables;
+use super::{Arguments, SpoolConfig, spool};
 use crate::error::Error;
 
 const MAX_EXPORT_BATCH_SIZE: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
@@ -20,10 +20,14 @@ pub struct BatchConfig {
     pub max_queue_bytes: usize,
     /// Spans in one request, at most `max_queue_spans`.
     pub max_export_batch_size: usize,
+    /// Encoded bytes of spans in one request; a larger span goes alone. OTLP receivers limit messages to 4 MiB by default.
+    pub max_request_bytes: usize,
     /// How long one export may take, retries included.
     pub export_timeout: Duration,
     /// How long the exit of the process may be held up by what still waits; zero: not at all.
     pub exit_timeout: Duration,
+    /// Where spans wait that a destination does not take; `None`: in memory alone.
+    pub spool: Option<SpoolConfig>,
 }
 
 impl Default for BatchConfig {
@@ -33,8 +37,10 @@ impl Default for BatchConfig {
             max_queue_spans: None,
             max_queue_bytes: 4 << 20,
             max_export_batch_size: 512,
+            max_request_bytes: 2 << 20,
             export_timeout: Duration::from_secs(30),
             exit_timeout: Duration::from_secs(5),
+            spool: None,
         }
     }
 }
@@ -83,6 +89,14 @@ pub(super) fn load(
             default.max_export_batch_size,
         )?
         .map_or(default.max_export_batch_size, |spans| spans as usize);
+    let max_request_bytes = variables
+        .whole_number(
+            ("max_request_bytes", arguments.max_request_bytes),
+            &[],
+            1,
+            default.max_request_bytes,
+        )?
+        .map_or(default.max_request_bytes, |bytes| bytes as usize);
 
     // A batch that the queue cannot hold would never be full (OpenTelemetry specification, "Batching processor").
     if let Some(queue) = max_queue_spans.filter(|queue| *queue < max_export_batch_size) {
@@ -104,7 +118,9 @@ pub(super) fn load(
         max_queue_spans,
         max_queue_bytes,
         max_export_batch_size,
+        max_request_bytes,
         export_timeout,
         exit_timeout,
+        spool: spool::load(arguments, variables)?,
     })
 }

@@ -23,6 +23,8 @@ pub struct MetricsConfig {
     pub temporality: Temporality,
     /// Which measurements may become exemplars.
     pub exemplar_filter: ExemplarFilter,
+    /// Whether the library's own counters are exported too, as the `otel.sdk.*` metrics.
+    pub self_metrics: bool,
     /// Attribute sets that an instrument tells apart. What is beyond them is counted under `otel.metric.overflow`.
     pub cardinality_limit: usize,
 }
@@ -48,6 +50,7 @@ impl Default for MetricsConfig {
             timeout: Duration::from_secs(30),
             temporality: Temporality::Cumulative,
             exemplar_filter: ExemplarFilter::default(),
+            self_metrics: false,
             cardinality_limit: 2000,
         }
     }
@@ -101,6 +104,7 @@ pub(super) fn load(
         timeout,
         temporality: temporality.unwrap_or(default.temporality),
         exemplar_filter: exemplar_filter.unwrap_or_default(),
+        self_metrics: variables.switch(arguments.self_metrics, &["RVH_TRACE_SELF_METRICS"]),
         cardinality_limit: cardinality_limit
             .map_or(default.cardinality_limit, |limit| limit as usize),
     })

@@ -18,6 +18,7 @@ mod otlp;
 mod sampler;
 mod signal;
 mod source;
+mod spool;
 
 pub use arguments::{Arguments, OtlpArguments};
 pub use batch::BatchConfig;
@@ -27,6 +28,7 @@ pub use http_server::HttpServerArguments;
 pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, Encoding, OtlpConfig};
 pub use signal::Signal;
+pub use spool::SpoolConfig;
 
 use std::time::Duration;
 

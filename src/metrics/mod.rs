@@ -13,11 +13,13 @@ mod event_loop;
 mod exemplar;
 mod http_server;
 mod recording;
+mod sdk;
 mod series;
 
 pub use event_loop::EventLoopMetrics;
 pub use exemplar::Exemplar;
 pub use http_server::{HttpServerMetrics, Measured};
+pub(crate) use sdk::{ExporterStats, put_sdk_metrics};
 pub use series::Request;
 
 use std::fmt;

@@ -44,6 +44,17 @@ struct Waiting {
     pushed: u64,
 }
 
+/// What [`Batch::at_one_moment`] finds, in spans.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contents {
+    /// Ended so far, whatever became of them.
+    pub(crate) pushed: u64,
+    pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
+    /// Taken by the worker and not settled.
+    pub(crate) in_flight: u64,
+}
+
 /// The queue.
 #[derive(Debug)]
 pub struct Batch {
@@ -54,7 +65,8 @@ pub struct Batch {
     /// Spans that wait at several destinations, each of which has bounds of its own; changed under the lock.
     handed_over: AtomicUsize,
     closed: AtomicBool,
-    /// Set by a shutdown that has counted what the worker still held.
+    /// Set by a shutdown that has counted what the worker still held. Outcomes are counted under it, and before `waiting`
+    /// is locked if both are.
     abandoned: Mutex<bool>,
     notify: Notify,
     max_bytes: usize,
@@ -126,11 +138,6 @@ impl Batch {
         (waiting.spans.count + in_flight + self.handed_over.load(Ordering::Relaxed)) as u64
     }
 
-    /// How many spans were pushed, whatever became of them.
-    pub(crate) fn pushed(&self) -> u64 {
-        self.waiting().pushed
-    }
-
     /// Wakes the worker.
     pub(crate) fn wake(&self) {
         self.notify.notify_one();
@@ -187,6 +194,45 @@ impl Batch {
         }
         let _waiting = self.waiting();
         self.handed_over.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    /// Runs `count` so that no snapshot falls in the middle of it.
+    pub(crate) fn with_outcomes<T>(&self, count: impl FnOnce() -> T) -> T {
+        let _outcomes = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        count()
+    }
+
+    /// Runs `read` with what there is at one moment: outcomes are counted before or after it, not meanwhile.
+    pub(crate) fn at_one_moment<T>(&self, read: impl FnOnce(Contents) -> T) -> T {
+        let abandoned = self
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting();
+        let (queued, in_flight) = if *abandoned {
+            (0, 0)
+        } else {
+            let held = self.in_flight_spans.load(Ordering::Relaxed);
+            let handed_over = self.handed_over.load(Ordering::Relaxed);
+            (waiting.spans.count as u64, (held + handed_over) as u64)
+        };
+        read(Contents {
+            pushed: waiting.pushed,
+            queued,
+            queued_bytes: waiting.spans.bytes.len() as u64,
+            in_flight,
+        })
+    }
+
+    /// Whether what waits and what the worker holds take half of the room.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let waiting = self.waiting();
+        let bytes = waiting.spans.bytes.len() + self.in_flight_bytes.load(Ordering::Relaxed);
+        let spans = waiting.spans.count + self.in_flight_spans.load(Ordering::Relaxed);
+        bytes >= self.max_bytes / 2 || spans >= self.max_spans / 2
     }
 
     /// Refuses spans from now on.

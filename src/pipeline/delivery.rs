@@ -4,6 +4,7 @@
 //! short and lowers the deadline to its own.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use futures::future::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Pipeline;
 use super::exporter::{Exporter, Outcome};
 use crate::config::Signal;
 use crate::diagnostic::{self, Level};
+use crate::metrics::ExporterStats;
 use crate::stats::Stats;
 use crate::wire::request::Envelope;
 use crate::wire::span::take_spans;
@@ -30,6 +33,8 @@ pub(super) struct Destination {
     signal: Signal,
     failing: bool,
     delivered: bool,
+    /// Of an exporter of spans, for its self-metrics.
+    exporter_stats: Option<Arc<ExporterStats>>,
 }
 
 /// What became of one request at one destination.
@@ -39,21 +44,27 @@ enum Fate {
     Rejected,
     Unsupported,
     TooLarge,
+    Spooled,
+    SpoolFull,
 }
 
 /// What became of the items of one request at one destination, split or not.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Could not be sent in time.
-    pub(super) failed: u64,
+    pub(crate) failed: u64,
     /// Refused for good.
-    pub(super) rejected: u64,
+    pub(crate) rejected: u64,
     /// Of a kind that the destination does not take.
-    pub(super) unsupported: u64,
+    pub(crate) unsupported: u64,
     /// Found no room in the destination's own queue.
-    pub(super) queue_full: u64,
+    pub(crate) queue_full: u64,
+    /// Not sent, and on disk.
+    pub(crate) spooled: u64,
+    /// Not sent, and without room on disk.
+    pub(crate) spool_full: u64,
     /// Bytes of the requests that were taken.
-    pub(super) delivered_bytes: u64,
+    pub(crate) delivered_bytes: u64,
 }
 
 /// What every delivery of a process needs.
@@ -76,7 +87,14 @@ impl Destination {
             signal,
             failing: false,
             delivered: false,
+            exporter_stats: None,
         }
+    }
+
+    /// Counts in `stats` too what becomes of each request.
+    pub(super) fn counted_in(mut self, pipeline: &Pipeline) -> Self {
+        self.exporter_stats = Some(pipeline.stats_of_exporter(self.exporter.name()));
+        self
     }
 
     /// For logs.
@@ -165,6 +183,7 @@ impl Delivery {
     ) {
         let deadline = Instant::now() + timeout;
         let flush = async {
+            destination.exporter.catch_up().await;
             if is_last {
                 destination.exporter.shutdown().await;
             } else {
@@ -186,6 +205,8 @@ impl Delivery {
         count: usize,
         deadline: Instant,
     ) -> Tally {
+        let exporter_stats = destination.exporter_stats.clone();
+        let operation = exporter_stats.as_deref().map(|stats| stats.begin(count));
         let mut tally = Tally::default();
         let mut parts = vec![(request, items, count)];
         while let Some((request, part, count)) = parts.pop() {
@@ -198,6 +219,8 @@ impl Delivery {
                 }
                 Fate::Failed => tally.failed += count as u64,
                 Fate::Unsupported => tally.unsupported += count as u64,
+                Fate::Spooled => tally.spooled += count as u64,
+                Fate::SpoolFull => tally.spool_full += count as u64,
                 Fate::TooLarge if count > 1 => {
                     let (half, middle) = take_spans(part, count / 2, usize::MAX);
                     let (first, second) = part.split_at(middle);
@@ -206,6 +229,9 @@ impl Delivery {
                 }
                 Fate::Rejected | Fate::TooLarge => tally.rejected += count as u64,
             }
+        }
+        if let Some(operation) = operation {
+            operation.end(&tally);
         }
         tally
     }
@@ -226,6 +252,10 @@ impl Delivery {
             let Some(outcome) = before_deadline(&mut shutdown, deadline, attempt).await else {
                 let error =
                     last_error.unwrap_or_else(|| "no answer before the deadline".to_owned());
+                if destination.exporter.keep(request, count).await {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::Spooled;
+                }
                 return destination.fail(stats, count, &error);
             };
             let (after, error) = match outcome {
@@ -245,6 +275,14 @@ impl Delivery {
                         destination.report(stats, count, "too large, refused", error);
                     }
                     return Fate::TooLarge;
+                }
+                Outcome::Spooled { error } => {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::Spooled;
+                }
+                Outcome::SpoolFull { error } => {
+                    destination.warn_of_outage(stats, &error);
+                    return Fate::SpoolFull;
                 }
                 Outcome::Retryable { after, error } => (after, error),
             };
@@ -270,7 +308,7 @@ impl Delivery {
 }
 
 /// The output of `attempt`, or `None` if the deadline or the one of a shutdown passes first.
-async fn before_deadline<T>(
+pub(super) async fn before_deadline<T>(
     shutdown: &mut watch::Receiver<Option<Instant>>,
     deadline: Instant,
     attempt: impl Future<Output = T>,
@@ -294,6 +332,6 @@ async fn before_deadline<T>(
 }
 
 /// Half of the wait is random, so that many processes do not come back at once.
-fn jittered(backoff: Duration) -> Duration {
+pub(super) fn jittered(backoff: Duration) -> Duration {
     backoff / 2 + backoff.mul_f64(fastrand::f64() / 2.0)
 }

@@ -4,8 +4,9 @@
 //! so it does not matter what the parent's worker held at the moment of the fork.
 
 pub mod batch;
-mod delivery;
+pub(crate) mod delivery;
 pub mod exporter;
+pub mod spool;
 pub mod waterfall;
 pub mod worker;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{BatchConfig, MetricsConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{ExporterStats, Metrics};
 use crate::resource::Resource;
 use crate::stats::{DropReason, Snapshot, Stats};
 use crate::wire::request::Envelope;
@@ -44,6 +45,9 @@ pub struct Pipeline {
     pub(crate) envelope: Envelope,
     pub(crate) batch: Batch,
     pub(crate) stats: Stats,
+    /// What each exporter of spans did.
+    pub(crate) exporter_stats: Mutex<Vec<Arc<ExporterStats>>>,
+    pub(crate) start_unix_ns: u64,
     /// `None` when no spans are exported.
     pub(crate) build_span_exporters: Option<BuildExporters>,
     /// `None` when no metrics are exported.
@@ -79,6 +83,8 @@ impl Pipeline {
             batch: Batch::new(&config),
             envelope: Envelope::new(resource),
             stats: Stats::default(),
+            exporter_stats: Mutex::default(),
+            start_unix_ns: crate::clock::Start::now().unix_ns(),
             build_span_exporters,
             metrics,
             started: AtomicBool::new(false),
@@ -108,7 +114,22 @@ impl Pipeline {
 
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        self.stats.snapshot(|| self.batch.pushed())
+        self.batch
+            .at_one_moment(|contents| self.stats.snapshot(contents))
+    }
+
+    /// What the exporter of spans of this name did.
+    pub(crate) fn stats_of_exporter(&self, name: &str) -> Arc<ExporterStats> {
+        let mut all = self
+            .exporter_stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(|known| known.is_of(name)) {
+            return Arc::clone(known);
+        }
+        let stats = Arc::new(ExporterStats::new(name, all.len()));
+        all.push(Arc::clone(&stats));
+        stats
     }
 
     /// Appends a finished span, or counts it as lost.
@@ -213,13 +234,22 @@ impl Pipeline {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let asked = Instant::now();
+        let deadline = asked + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
         let before = self.snapshot();
         if let Some(metrics) = self.metrics() {
             metrics.close();
         }
-        let finished = match self.command(|done| Command::Shutdown { deadline, done }) {
+        // What cannot be sent by then is written to disk in the time that is left.
+        let reserve = match self.config.spool {
+            Some(_) => spool::reserve(timeout),
+            None => Duration::ZERO,
+        };
+        let finished = match self.command(|done| Command::Shutdown {
+            deadline: asked + timeout.saturating_sub(reserve).min(LONGEST_TIMEOUT),
+            done,
+        }) {
             Some(done) => done.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout),
             None => true,
         };
@@ -233,14 +263,14 @@ impl Pipeline {
         if finished && in_time && self.batch.unsettled() == 0 {
             return lost_since(&before, &after);
         }
-        let settled = |stats: &Snapshot| stats.exported + stats.dropped_rejected;
+        let settled = |stats: &Snapshot| stats.exported + stats.spooled + stats.dropped_rejected;
         let error = Error::Timeout {
             operation: "shutdown",
             timeout,
             // What was failed just now counts as still to be sent, whoever of the two was first.
             pending: before
                 .pending()
-                .saturating_sub(settled(&after) - settled(&before)),
+                .saturating_sub(settled(&after).saturating_sub(settled(&before))),
         };
         self.batch
             .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));
@@ -251,8 +281,7 @@ impl Pipeline {
 /// An error if something was lost between the two readings.
 fn lost_since(before: &Snapshot, after: &Snapshot) -> Result<(), Error> {
     let reason = || after.last_error.as_deref().unwrap_or("no reason was given");
-    let lost = |stats: &Snapshot| stats.dropped_failed + stats.dropped_rejected;
-    let spans = lost(after) - lost(before);
+    let spans = after.dropped_by_destinations() - before.dropped_by_destinations();
     if spans > 0 {
         return Err(Error::Export(format!(
             "{spans} spans were lost: {}",

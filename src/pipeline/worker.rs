@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::delivery::Delivery;
+use crate::stats::Stats;
 
 /// What other threads ask of the worker. A loop drops `done` when it is done: whoever holds the other end knows when all are.
 #[derive(Clone)]
@@ -33,6 +34,22 @@ pub enum Command {
         /// Dropped when the loop is done.
         done: SyncSender<()>,
     },
+}
+
+/// Says in `stats()` that the worker runs, until it is dropped, also by a panic.
+struct Alive(&'static Stats);
+
+impl Alive {
+    fn new(stats: &'static Stats) -> Self {
+        stats.set_worker_alive(true);
+        Self(stats)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set_worker_alive(false);
+    }
 }
 
 /// A handle on the worker thread; dropping it leaves the thread running.
@@ -77,14 +94,21 @@ impl Worker {
             };
             let metrics = async {
                 if let Some((metrics, commands, delivery)) = metrics {
-                    metrics::Loop::new(metrics, commands, delivery).run().await;
+                    metrics::Loop::new(pipeline, metrics, commands, delivery)
+                        .run()
+                        .await;
                 }
             };
             tokio::join!(spans, metrics);
         };
         thread::Builder::new()
             .name("rvh-trace-export".into())
-            .spawn(move || runtime.block_on(run))?;
+            .spawn(move || {
+                let _alive = Alive::new(&pipeline.stats);
+                // Dropped first: then nothing of the worker is left.
+                let runtime = runtime;
+                runtime.block_on(run);
+            })?;
         Ok(Self { loops, shutdown })
     }
 

@@ -200,6 +200,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "open_span_interval_ms" => arguments.open_span_interval_ms = number()?,
             "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
             "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
+            "self_metrics" => arguments.self_metrics = flag()?,
             "sampler" => arguments.sampler = text()?,
             "sampler_ratio" => arguments.sampler_ratio = number()?,
             "propagators" => arguments.propagators = Some(names(&value, name)?),
@@ -207,6 +208,9 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "max_queue_size" => arguments.max_queue_size = int()?,
             "max_queue_bytes" => arguments.max_queue_bytes = int()?,
             "max_export_batch_size" => arguments.max_export_batch_size = int()?,
+            "max_request_bytes" => arguments.max_request_bytes = int()?,
+            "spool_directory" => arguments.spool_directory = path()?,
+            "spool_max_bytes" => arguments.spool_max_bytes = int()?,
             "export_timeout_ms" => arguments.export_timeout_ms = number()?,
             "exit_timeout_ms" => arguments.exit_timeout_ms = number()?,
             "attribute_count_limit" => arguments.attribute_count_limit = int()?,
@@ -428,7 +432,7 @@ pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult
     report(py, result, check)
 }
 
-/// What this process has counted; `ended` is always exported + dropped + pending.
+/// What this process has counted; `ended` is always exported + dropped + spooled + pending.
 #[pyfunction]
 pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let snapshot = tracer().map(Tracer::stats).unwrap_or_default();
@@ -437,16 +441,27 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     dropped.set_item("rejected", snapshot.dropped_rejected)?;
     dropped.set_item("failed", snapshot.dropped_failed)?;
     dropped.set_item("exit", snapshot.dropped_exit)?;
+    dropped.set_item("spool_full", snapshot.dropped_spool_full)?;
+    dropped.set_item("spool_damaged", snapshot.dropped_spool_damaged)?;
     let stats = PyDict::new(py);
+    stats.set_item("started", snapshot.started)?;
     stats.set_item("ended", snapshot.ended)?;
     stats.set_item("not_sampled", snapshot.not_sampled)?;
     stats.set_item("pending", snapshot.pending())?;
+    stats.set_item("queued", snapshot.queued)?;
+    stats.set_item("queued_bytes", snapshot.queued_bytes)?;
+    stats.set_item("in_flight", snapshot.in_flight)?;
     stats.set_item("exported", snapshot.exported)?;
     stats.set_item("dropped", dropped)?;
+    stats.set_item("spooled", snapshot.spooled)?;
+    stats.set_item("spooled_bytes", snapshot.spooled_bytes)?;
+    stats.set_item("recovered", snapshot.recovered)?;
+    stats.set_item("damaged_spool_files", snapshot.damaged_spool_files)?;
     stats.set_item("retries", snapshot.retries)?;
     stats.set_item("exported_bytes", snapshot.exported_bytes)?;
     stats.set_item("metric_exports", snapshot.metric_exports)?;
     stats.set_item("metric_exports_failed", snapshot.metric_exports_failed)?;
+    stats.set_item("worker_alive", snapshot.worker_alive)?;
     stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
     stats.set_item("last_error", snapshot.last_error)?;
     Ok(stats)

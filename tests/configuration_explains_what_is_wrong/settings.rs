@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rvh_trace::config::{Compression, Config};
+use rvh_trace::config::{Compression, Config, SpoolConfig};
 use rvh_trace::diagnostic::Level;
 use rvh_trace::propagation::Propagator;
 use rvh_trace::resource::ResourceValue;
@@ -286,4 +286,34 @@ fn the_remaining_names_are_understood() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn a_spool_is_wanted_by_naming_its_directory() {
+    assert_eq!(from_environment(&[]).batch.spool, None);
+    let size_alone = [("RVH_TRACE_SPOOL_MAX_BYTES", "1000")];
+    assert_eq!(from_environment(&size_alone).batch.spool, None);
+    let variables = [
+        ("RVH_TRACE_SPOOL_DIRECTORY", "/var/spool/shop"),
+        ("RVH_TRACE_SPOOL_MAX_BYTES", "1000"),
+    ];
+    let spool = |directory: &str, max_bytes| {
+        Some(SpoolConfig {
+            directory: directory.into(),
+            max_bytes,
+        })
+    };
+    assert_eq!(
+        from_environment(&variables).batch.spool,
+        spool("/var/spool/shop", 1000)
+    );
+    let arguments = arguments! { spool_directory: Some("here".into()) };
+    assert_eq!(
+        configured(&arguments, &variables).batch.spool,
+        spool("here", 1000)
+    );
+    assert_eq!(
+        configured(&arguments, &[]).batch.spool,
+        spool("here", SpoolConfig::DEFAULT_MAX_BYTES)
+    );
 }

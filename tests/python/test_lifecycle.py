@@ -377,10 +377,15 @@ class TestStats:
             assert stats["exported_bytes"] > 0
             assert stats["last_error"] is None
             assert set(stats) == {
-                "ended", "not_sampled", "pending", "exported", "dropped", "retries", "exported_bytes",
-                "metric_exports", "metric_exports_failed", "swallowed_errors", "last_error",
+                "started", "ended", "not_sampled", "pending", "queued", "queued_bytes", "in_flight", "exported",
+                "dropped", "spooled", "spooled_bytes", "recovered", "damaged_spool_files", "retries", "exported_bytes",
+                "metric_exports", "metric_exports_failed", "worker_alive", "swallowed_errors", "last_error",
             }
-            assert set(stats["dropped"]) == {"queue_full", "rejected", "failed", "exit"}
+            assert set(stats["dropped"]) == {
+                "queue_full", "rejected", "failed", "exit", "spool_full", "spool_damaged"
+            }
+            assert stats["started"] == stats["ended"]
+            assert stats["worker_alive"]
             """,
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
         )

@@ -321,9 +321,13 @@ def test_every_name_that_is_sent_is_declared(
     assert not [one.name for one in spans if DOTTED.fullmatch(one.name) and not registry.is_known_span(one.name)]
 
 
-# The version of HTTP is all that ASGI has of the protocol; `init_tracing` tells the resource of the interpreter.
+# The version of HTTP is all that ASGI has of the protocol; metrics of the library are no spans; `init_tracing` tells the
+# resource of the interpreter.
 SENT_BY_NO_DRIVER = {
     "network.protocol.name",
+    "otel.component.name",
+    "otel.component.type",
+    "otel.span.sampling_result",
     "process.runtime.description",
     "process.runtime.name",
     "process.runtime.version",
@@ -349,7 +353,7 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
         import rvh_trace, test_semconv
 
         rvh_trace.init_tracing("shop", endpoint={receiver.http_endpoint!r}, metrics_exporter="otlp",
-                               metric_cardinality_limit=2)
+                               metric_cardinality_limit=2, self_metrics=True, max_queue_size=10_000)
         asyncio.run(test_semconv.requests())
         asyncio.run(test_semconv.responses())
         asyncio.run(test_semconv.a_blocked_loop())
@@ -363,8 +367,11 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
     keys = {(name, attribute.key) for name, point in points for attribute in point.attributes}
     assert {name for name, _ in points} == {*registry.metrics(), *registry.own_metrics()}
     assert not [key for _, key in keys if not registry.is_known(key)]
-    (documented,) = (group for group in registry.groups() if group.id == "rvh_trace.http.server.metrics")
-    declared = {attribute["ref"] for attribute in documented.attributes} | registry.OF_THE_SPECIFICATION
+    of_sdk = {key for name, key in keys if name.startswith("otel.sdk.")}
+    documented = {group.id: {attribute.get("ref") for attribute in group.attributes} for group in registry.groups()}
+    assert of_sdk | {"error.type"} == documented["rvh_trace.sdk.metrics"]
+    keys = {(name, key) for name, key in keys if not name.startswith("otel.sdk.")}
+    declared = documented["rvh_trace.http.server.metrics"] | registry.OF_THE_SPECIFICATION
     active = {key for name, key in keys if name == "http.server.active_requests"}
     assert active == {"http.request.method", "url.scheme"} | registry.OF_THE_SPECIFICATION
     assert active | {key for _, key in keys} == declared

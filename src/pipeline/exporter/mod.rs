@@ -63,6 +63,16 @@ pub enum Outcome {
         /// For the log and `stats()`.
         error: String,
     },
+    /// Not taken, and on disk until it is.
+    Spooled {
+        /// Why it was not taken.
+        error: String,
+    },
+    /// Not taken, and there is no room for it on disk.
+    SpoolFull {
+        /// Why it was not taken.
+        error: String,
+    },
 }
 
 impl Outcome {
@@ -101,6 +111,17 @@ pub trait Exporter: Send {
     /// Whether it tells by itself what it refuses, so that nobody else does.
     fn logs_refusals(&self) -> bool {
         false
+    }
+
+    /// Takes charge of a request for whose delivery there is no time left; whether it does. Then it is settled as spooled.
+    fn keep(&mut self, _request: Bytes, _items: usize) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Sends what it has taken charge of earlier, as far as the destination takes it now. Called for a flush, and at a
+    /// shutdown to end in good order.
+    fn catch_up(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

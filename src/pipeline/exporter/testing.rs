@@ -54,7 +54,9 @@ pub(super) fn error(outcome: &Outcome) -> &str {
         Outcome::Retryable { error, .. }
         | Outcome::Rejected { error }
         | Outcome::Unsupported { error }
-        | Outcome::TooLarge { error } => error,
+        | Outcome::TooLarge { error }
+        | Outcome::Spooled { error }
+        | Outcome::SpoolFull { error } => error,
     }
 }
 

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::Command;
 use crate::config::Signal;
-use crate::metrics::Metrics;
-use crate::pipeline::MetricsPipeline;
+use crate::metrics::{Metrics, put_sdk_metrics};
 use crate::pipeline::delivery::{Delivery, Destination, MAX_REQUEST_BYTES, Tally};
+use crate::pipeline::{MetricsPipeline, Pipeline};
 use crate::wire::span::take_spans;
 
 pub(super) struct Loop {
+    pipeline: &'static Pipeline,
     metrics: &'static Metrics,
     destinations: Vec<Destination>,
     commands: UnboundedReceiver<Command>,
@@ -23,16 +24,18 @@ pub(super) struct Loop {
 
 impl Loop {
     pub(super) fn new(
-        pipeline: &'static MetricsPipeline,
+        pipeline: &'static Pipeline,
+        metrics: &'static MetricsPipeline,
         commands: UnboundedReceiver<Command>,
         delivery: Delivery,
     ) -> Self {
-        let destinations = (pipeline.build_exporters)()
+        let destinations = (metrics.build_exporters)()
             .into_iter()
             .map(|exporter| Destination::new(exporter, Signal::Metrics))
             .collect();
         Self {
-            metrics: &pipeline.metrics,
+            pipeline,
+            metrics: &metrics.metrics,
             destinations,
             commands,
             delivery,
@@ -75,7 +78,10 @@ impl Loop {
     }
 
     async fn collect_and_send(&mut self) {
-        let metrics = self.metrics.collect();
+        let mut metrics = self.metrics.collect();
+        if self.metrics.config().self_metrics {
+            put_sdk_metrics(&mut metrics, self.pipeline);
+        }
         let deadline = Instant::now() + self.metrics.config().timeout;
         let mut rest = metrics.as_slice();
         while !rest.is_empty() {

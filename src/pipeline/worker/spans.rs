@@ -15,8 +15,8 @@ use super::Command;
 use super::lane::Lanes;
 use crate::config::Signal;
 use crate::pipeline::batch::{KEPT_CAPACITY, Spans};
-use crate::pipeline::delivery::{Delivery, Destination, MAX_REQUEST_BYTES, Tally};
-use crate::pipeline::{BuildExporters, Pipeline};
+use crate::pipeline::delivery::{Delivery, Destination, Tally};
+use crate::pipeline::{BuildExporters, Pipeline, spool};
 use crate::stats::DropReason;
 use crate::wire::span::take_spans;
 
@@ -48,13 +48,15 @@ impl Loop {
     ) -> Self {
         let mut destinations: Vec<_> = build_exporters()
             .into_iter()
-            .map(|exporter| Destination::new(exporter, Signal::Traces))
+            .map(|exporter| spool::around(exporter, pipeline, &delivery.shutdown))
+            .map(|exporter| Destination::new(exporter, Signal::Traces).counted_in(pipeline))
             .collect();
         let way = if destinations.len() > 1 {
             let settle = move |tallies: &[Tally], count| {
                 pipeline.batch.settle_handed_over(count, || {
                     count_tallies(pipeline, tallies, count as u64);
                 });
+                settle_spooled(pipeline, tallies);
             };
             let settle = Arc::new(settle);
             Way::Lanes(Lanes::start(
@@ -120,7 +122,7 @@ impl Loop {
             let (count, end) = take_spans(
                 rest,
                 self.pipeline.config.max_export_batch_size,
-                MAX_REQUEST_BYTES,
+                self.pipeline.config.max_request_bytes,
             );
             if count == 0 {
                 break;
@@ -161,25 +163,40 @@ impl Loop {
             self.spare_request.clear();
             self.spare_request.shrink_to(KEPT_CAPACITY);
         }
+        let tallies = [tally];
         pipeline.batch.settle(spans.len(), count, || {
-            count_tallies(pipeline, &[tally], count as u64);
+            count_tallies(pipeline, &tallies, count as u64);
         });
+        settle_spooled(pipeline, &tallies);
     }
 }
 
-/// A span counts as exported when every destination took it. Else it is dropped once, for the first reason in this order
-/// that any destination had: failed, rejected, no room in the destination's queue.
+/// A span counts as exported when every destination took it. Else it is counted once, for the first reason in this order
+/// that any destination had: failed, rejected, no room in the destination's queue, none on disk, on disk.
 fn count_tallies(pipeline: &Pipeline, tallies: &[Tally], count: u64) {
     let most = |lost: fn(&Tally) -> u64| tallies.iter().map(lost).max().unwrap_or(0);
-    let failed = most(|tally| tally.failed);
-    let rejected = most(|tally| tally.rejected + tally.unsupported).min(count - failed);
-    let queue_full = most(|tally| tally.queue_full).min(count - failed - rejected);
+    let mut rest = count;
+    let mut take = |spans: u64| {
+        let taken = spans.min(rest);
+        rest -= taken;
+        taken
+    };
+    let failed = take(most(|tally| tally.failed));
+    let rejected = take(most(|tally| tally.rejected + tally.unsupported));
+    let queue_full = take(most(|tally| tally.queue_full));
+    let spool_full = take(most(|tally| tally.spool_full));
+    let spooled = take(most(|tally| tally.spooled));
     let stats = &pipeline.stats;
     stats.count_dropped(DropReason::Failed, failed);
     stats.count_dropped(DropReason::Rejected, rejected);
     stats.count_dropped(DropReason::QueueFull, queue_full);
-    stats.count_exported(
-        count - failed - rejected - queue_full,
-        most(|tally| tally.delivered_bytes),
-    );
+    stats.count_dropped(DropReason::SpoolFull, spool_full);
+    stats.count_spooled(spooled);
+    stats.count_exported(rest, most(|tally| tally.delivered_bytes));
+}
+
+/// What the sender of a spool waits for: that requests on disk are counted as being there.
+fn settle_spooled(pipeline: &Pipeline, tallies: &[Tally]) {
+    let written = tallies.iter().map(|tally| tally.spooled).sum();
+    pipeline.stats.settle_spooled(written);
 }

@@ -122,6 +122,7 @@ fn kind(code: Code, message: &str, retry: Option<Duration>) -> &'static str {
         Outcome::Rejected { .. } => "rejected",
         Outcome::Unsupported { .. } => "unsupported",
         Outcome::TooLarge { .. } => "too large",
+        Outcome::Spooled { .. } | Outcome::SpoolFull { .. } => "spooled",
     }
 }
 
