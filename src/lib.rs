@@ -40,6 +40,7 @@ pub mod resource;
 pub mod sampler;
 pub mod span;
 pub mod stats;
+pub mod ticks;
 pub mod tracer;
 pub mod wire;
 

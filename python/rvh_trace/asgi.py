@@ -61,6 +61,9 @@ class RvhTraceMiddleware(ServerInstrumentation):
         phases: Record on the span where the time went: time to the first byte, seconds awaiting `send` and `receive`,
             chunks. The span then ends when the server has taken the last message. `RVH_TRACE_PHASES`.
         websocket_messages: A span for each websocket message. `RVH_TRACE_WEBSOCKET_MESSAGES`.
+        task_spans: A span for every task that is created in a recorded one: `install_task_factory`, called for the
+            running loop with the first request or lifespan event. A factory of the application's own call keeps its
+            options. `RVH_TRACE_TASK_SPANS`.
         request_hook: Called with the span and the scope when the request has arrived.
         response_hook: Called with the span and the message that starts the response.
         span_name: Called with the scope when the response is over; the name to give the span, or None.
@@ -101,6 +104,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
         opt_in: str | Iterable[str] | None = None,
         phases: bool | None = None,
         websocket_messages: bool | None = None,
+        task_spans: bool | None = None,
         request_hook: Callable[[Span, Scope], object] | None = None,
         response_hook: Callable[[Span, Message], object] | None = None,
         span_name: Callable[[Scope], str | None] | None = None,
@@ -120,6 +124,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
             opt_in=opt_in,
             phases=phases,
             websocket_messages=websocket_messages,
+            task_spans=task_spans,
             request_hook=request_hook,
             response_hook=response_hook,
             span_name=span_name,

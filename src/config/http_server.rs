@@ -14,6 +14,7 @@
 //! | `opt_in` | `RVH_TRACE_OPT_IN` |
 //! | `phases` | `RVH_TRACE_PHASES` |
 //! | `websocket_messages` | `RVH_TRACE_WEBSOCKET_MESSAGES` |
+//! | `task_spans` | `RVH_TRACE_TASK_SPANS` |
 //!
 //! In a variable a list is separated by commas, so its patterns cannot have one. `none` alone is the empty list.
 
@@ -61,6 +62,8 @@ pub struct HttpServerArguments {
     pub phases: Option<bool>,
     /// Whether each websocket message is a span.
     pub websocket_messages: Option<bool>,
+    /// Whether tasks have spans, without a call of `install_task_factory`.
+    pub task_spans: Option<bool>,
 }
 
 /// Reads the settings. `env` is asked for variables by name; the second result is the warnings, one for each variable that
@@ -132,6 +135,7 @@ pub fn load(
             arguments.websocket_messages,
             &["RVH_TRACE_WEBSOCKET_MESSAGES"],
         ),
+        task_spans: variables.switch(arguments.task_spans, &["RVH_TRACE_TASK_SPANS"]),
     };
     Ok((settings, variables.warnings))
 }

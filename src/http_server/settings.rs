@@ -32,6 +32,8 @@ pub struct HttpServerSettings {
     pub phases: bool,
     /// Whether each message of a websocket is a span of its own.
     pub websocket_messages: bool,
+    /// Whether the task factory is installed on every event loop that serves a request.
+    pub task_spans: bool,
 }
 
 impl Default for HttpServerSettings {
@@ -49,6 +51,7 @@ impl Default for HttpServerSettings {
             opt_in: OptIn::default(),
             phases: false,
             websocket_messages: false,
+            task_spans: false,
         }
     }
 }
@@ -69,6 +72,7 @@ mod tests {
         assert!(settings.excluded_urls.is_empty() && settings.trusted_proxies.is_empty());
         assert!(settings.request_headers.is_empty() && settings.response_headers.is_empty());
         assert!(settings.trace_response_headers.is_empty() && settings.opt_in.is_empty());
-        assert!(!settings.public_endpoint && !settings.phases && !settings.websocket_messages);
+        assert!(!settings.public_endpoint && !settings.phases);
+        assert!(!settings.websocket_messages && !settings.task_spans);
     }
 }

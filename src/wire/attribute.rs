@@ -133,6 +133,20 @@ impl<const N: usize> Key<N> {
         true
     }
 
+    /// Appends the attribute with a number that has a fraction.
+    #[inline]
+    pub fn put_double(&self, out: &mut Vec<u8>, value: f64) {
+        let bytes = value.to_bits().to_le_bytes();
+        let mut prefix = self.prefix;
+        prefix[1] = (N - 2 + 7) as u8;
+        prefix[N - 3] = 9;
+        prefix[N - 2] = ANY_DOUBLE as u8;
+        prefix[N - 1] = bytes[0];
+        out.reserve(N + 7);
+        out.extend_from_slice(&prefix);
+        out.extend_from_slice(&bytes[1..]);
+    }
+
     /// Appends the attribute with a small number; `false`, and nothing, if it takes more than three bytes.
     #[inline]
     pub fn put_int(&self, out: &mut Vec<u8>, value: i64) -> bool {

@@ -43,7 +43,7 @@ fn proxies(list: &[&str]) -> TrustedProxies {
 }
 
 /// What a setting shows: `true` once it is set to what [`every_argument`] and [`EVERY_VARIABLE`] say.
-fn effects(settings: &HttpServerSettings) -> [bool; 11] {
+fn effects(settings: &HttpServerSettings) -> [bool; 12] {
     [
         settings.excluded_urls.excludes("http://shop/health"),
         settings.request_headers.look_up(b"X-Request-Id").is_some(),
@@ -58,6 +58,7 @@ fn effects(settings: &HttpServerSettings) -> [bool; 11] {
         settings.opt_in == OptIn::CLIENT_PORT.union(OptIn::ACTIVE_REQUESTS_METRIC),
         settings.phases,
         settings.websocket_messages,
+        settings.task_spans,
     ]
 }
 
@@ -76,10 +77,11 @@ fn every_argument() -> HttpServerArguments {
         opt_in: strings(&["client.port", "http.server.active_requests"]),
         phases: Some(true),
         websocket_messages: Some(true),
+        task_spans: Some(true),
     }
 }
 
-const EVERY_VARIABLE: [(&str, &str); 11] = [
+const EVERY_VARIABLE: [(&str, &str); 12] = [
     (EXCLUDED_URLS, "metrics, /health$"),
     (REQUEST_HEADERS, "x-.*"),
     (RESPONSE_HEADERS, "ETag"),
@@ -94,15 +96,16 @@ const EVERY_VARIABLE: [(&str, &str); 11] = [
     ),
     ("RVH_TRACE_PHASES", "true"),
     ("RVH_TRACE_WEBSOCKET_MESSAGES", "true"),
+    ("RVH_TRACE_TASK_SPANS", "true"),
 ];
 
 #[test]
 fn every_setting_has_an_argument_and_a_variable() {
     let nothing = HttpServerArguments::default();
-    assert_eq!(effects(&loaded(&nothing, &[])), [false; 11]);
-    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 11]);
+    assert_eq!(effects(&loaded(&nothing, &[])), [false; 12]);
+    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 12]);
     for (place, variable) in EVERY_VARIABLE.into_iter().enumerate() {
-        let mut expected = [false; 11];
+        let mut expected = [false; 12];
         expected[place] = true;
         assert_eq!(
             effects(&loaded(&nothing, &[variable])),
@@ -112,7 +115,7 @@ fn every_setting_has_an_argument_and_a_variable() {
         let empty = [(variable.0, " ")];
         assert_eq!(
             effects(&loaded(&nothing, &empty)),
-            [false; 11],
+            [false; 12],
             "{variable:?}"
         );
     }
@@ -121,7 +124,7 @@ fn every_setting_has_an_argument_and_a_variable() {
 #[test]
 fn an_argument_wins_even_over_a_variable_that_is_wrong() {
     let wrong = EVERY_VARIABLE.map(|(name, _)| (name, "("));
-    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 11]);
+    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 12]);
     let off = arguments(|arguments| {
         arguments.excluded_urls = strings(&[]);
         arguments.capture_request_headers = strings(&["none"]);
