@@ -24,6 +24,7 @@ use super::task_options::TaskOptions;
 use super::task_timings::Timings;
 use super::{current, imports, lifecycle};
 use crate::clock::Start;
+use crate::context::SpanContext;
 use crate::span::SpanKind;
 use crate::ticks;
 use crate::tracer::Started;
@@ -91,11 +92,8 @@ impl TaskFactory {
         if !is_coroutine(coroutine) && !is_traceable(coroutine)? {
             return Ok(None);
         }
-        let mut name = match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {
-            Some(name) => name,
-            None => coroutine.get_type().name()?.into_any(),
-        };
-        if is_of_server(coroutine, &name)? {
+        let mut name = qualified_name(coroutine)?;
+        if is_of_server(coroutine, &name)? || (matches!(place, Place::Root) && is_of_loop(&name)) {
             return Ok(None);
         }
         if let Some(hooks) = hooks {
@@ -104,11 +102,16 @@ impl TaskFactory {
             }
             name = hooks.name(coroutine)?.unwrap_or(name);
         }
-        let started = with_name(&name, |name| match &parent {
-            Some(parent) => parent
-                .get()
-                .with_context(py, |parent| tracer.create(parent, SpanKind::Internal, name)),
-            None => tracer.create(None, SpanKind::Internal, name),
+        let unused = TaskCoroutine::unused(py);
+        let started = with_name(&name, |name| {
+            let create = |parent: Option<&SpanContext>| {
+                let buffer = || unused.take_buffer(py);
+                tracer.create_in(buffer, parent, SpanKind::Internal, name)
+            };
+            match &parent {
+                Some(parent) => parent.get().with_context(py, create),
+                None => create(None),
+            }
         })?;
         let body = match started {
             Started::Recording(mut span) => {
@@ -126,8 +129,7 @@ impl TaskFactory {
             _ => return Ok(None),
         };
         let timings = (is_timed && matches!(body, Body::Recording(_))).then(Timings::new);
-        let span = Bound::new(py, Span::new(body))?;
-        TaskCoroutine::around(coroutine, span, shares_context, timings).map(Some)
+        TaskCoroutine::around(coroutine, unused, body, shares_context, timings).map(Some)
     }
 
     #[inline]
@@ -192,6 +194,28 @@ impl TaskFactory {
     }
 }
 
+/// The name of the function that a coroutine is of; for other objects, of their class.
+#[inline]
+#[expect(
+    unsafe_code,
+    reason = "a look-up by name would cost a tenth of the span"
+)]
+fn qualified_name<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = coroutine.py();
+    #[cfg(not(Py_3_14))]
+    if is_coroutine(coroutine) {
+        // SAFETY: attached; a coroutine begins like a generator (one macro makes both), which always has a qualified name.
+        return Ok(unsafe {
+            let generator = coroutine.as_ptr().cast::<ffi::PyGenObject>();
+            Bound::from_borrowed_ptr(py, (*generator).gi_qualname)
+        });
+    }
+    match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {
+        Some(name) => Ok(name),
+        None => Ok(coroutine.get_type().name()?.into_any()),
+    }
+}
+
 /// Where the span of a task belongs whose creator's span is not recorded, or not any more.
 #[cold]
 fn surviving(py: Python<'_>, parent: &Span) -> Place {
@@ -216,6 +240,13 @@ fn is_traceable(coroutine: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     }
     imports::is_coroutine(py)?.call1((coroutine,))?.is_truthy()
+}
+
+/// Whether a coroutine is what `asyncio.Runner` runs to close its loop.
+#[cold]
+fn is_of_loop(name: &Bound<'_, PyAny>) -> bool {
+    let name = ascii(name).unwrap_or_default();
+    name.ends_with("Loop.shutdown_asyncgens") || name.ends_with("Loop.shutdown_default_executor")
 }
 
 /// Tasks that servers make for themselves while an application awaits `send`: the next request of a connection, its time-outs.

@@ -12,12 +12,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use super::cell::AttachedCell;
-use super::coroutine::{Step, Stepped, send, throw};
+use super::coroutine::{Step, Stepped, is_coroutine, send, throw};
+use super::creation::{LastTwo, is_unused};
 use super::current::{self, Scope};
 use super::errors::guard;
-use super::span::Span;
+use super::span::{Body, Span};
 use super::task_ending::{Fate, end_task};
 use super::task_timings::Timings;
+use crate::span::take_buffer;
 use crate::ticks::Ticks;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,25 @@ pub(super) struct TaskCoroutine {
     state: AttachedCell<State>,
 }
 
+/// Objects of tasks that are over. Never of one that is not: being let go of is how a task is known to be destroyed.
+static LAST: LastTwo<TaskCoroutine> = LastTwo::new();
+
+/// What a new task may use again.
+pub(super) struct Unused<'py> {
+    coroutine: Option<Bound<'py, TaskCoroutine>>,
+    span: Option<Bound<'py, Span>>,
+}
+
+impl Unused<'_> {
+    /// A buffer for the span.
+    #[inline]
+    pub(super) fn take_buffer(&self, py: Python<'_>) -> Vec<u8> {
+        self.span
+            .as_ref()
+            .map_or_else(take_buffer, |span| span.get().take_buffer(py))
+    }
+}
+
 /// What to do for a step before the wrapped coroutine runs.
 struct Resumed<'py> {
     inner: Bound<'py, PyAny>,
@@ -55,28 +76,56 @@ struct Resumed<'py> {
 }
 
 impl TaskCoroutine {
-    /// Puts `coroutine` into `span`, which has started.
+    /// The object of an earlier task, and its span, if nobody holds them.
+    #[inline]
+    pub(super) fn unused(py: Python<'_>) -> Unused<'_> {
+        let coroutine = LAST.take_unused(py);
+        let span = coroutine.as_ref().and_then(|coroutine| {
+            let span = coroutine.get().state.with(py, |state| {
+                let span = state.span.as_ref().filter(|span| is_unused(span))?;
+                Some(span.bind(py).clone())
+            });
+            span.flatten()
+        });
+        Unused { coroutine, span }
+    }
+
+    /// Puts `coroutine` into a span, which has started.
     #[inline]
     pub(super) fn around<'py>(
         coroutine: &Bound<'py, PyAny>,
-        span: Bound<'py, Span>,
+        unused: Unused<'py>,
+        body: Body,
         shares_context: bool,
         timings: Option<Timings>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = coroutine.py();
-        let inside = shares_context.then(|| span.clone().into_any().unbind());
+        let span = if let Some(span) = unused.span {
+            span.get().reuse(py, body);
+            span
+        } else {
+            Bound::new(py, Span::new(body))?
+        };
         let state = State {
             inner: Some(coroutine.clone().unbind()),
+            inside: shares_context.then(|| span.clone().into_any().unbind()),
             span: Some(span.unbind()),
             phase: Phase::New,
             shares_context,
-            inside,
             timings,
         };
-        let wrapped = Self {
-            state: AttachedCell::new(state),
+        let Some(unused) = unused.coroutine else {
+            let state = AttachedCell::new(state);
+            return Bound::new(py, Self { state });
         };
-        Bound::new(py, wrapped)
+        let old = unused.get().state.with(py, |old| std::mem::replace(old, state));
+        if let Some(old) = old {
+            drop((
+                old.inner.map(|inner| inner.into_bound(py)),
+                old.span.map(|span| span.into_bound(py)),
+            ));
+        }
+        Ok(unused)
     }
 
     /// Lets tasks step it without `__next__`. At import.
@@ -220,13 +269,20 @@ impl TaskCoroutine {
             }
             state.phase = Phase::Done;
             let span = state.span.as_ref()?.bind(py).clone();
-            Some((span, state.timings.take(), state.inside.take()))
+            // A coroutine that is over holds nothing of the user's; of other objects that is not known.
+            let inner = state.inner.as_ref()?.bind(py);
+            let is_empty = is_coroutine(inner) && raised.is_none();
+            Some((span, state.timings.take(), state.inside.take(), is_empty))
         });
-        let Some((span, timings, inside)) = first.flatten() else {
+        let Some((span, timings, inside, is_empty)) = first.flatten() else {
             return Ok(());
         };
         drop(inside.map(|inside| inside.into_bound(py)));
-        end_task(&span, Some(slf.as_any()), raised, fate, timings.as_ref())
+        let ended = end_task(&span, Some(slf.as_any()), raised, fate, timings.as_ref());
+        if is_empty {
+            LAST.give(slf);
+        }
+        ended
     }
 
     fn inner<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
