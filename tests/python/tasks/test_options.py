@@ -124,8 +124,8 @@ class TestNameAndFilter:
             finally:
                 coroutine.close()
 
-        with pytest.raises(KeyboardInterrupt):
-            asyncio.new_event_loop().run_until_complete(main())
+        with pytest.raises(KeyboardInterrupt), asyncio.Runner() as runner:
+            runner.run(main())
 
 
 class TestRootTasks:
