@@ -449,7 +449,7 @@ class TaskFactory:
         self,
         *,
         name: Callable[[Coroutine[Any, Any, Any]], str] | None,
-        filter: Callable[[Coroutine[Any, Any, Any]], bool] | None,
+        filter: Callable[[Coroutine[Any, Any, Any]], bool] | None,  # noqa: A002
         root_tasks: bool,
         timings: bool,
     ) -> None: ...

@@ -75,7 +75,7 @@ def install_task_factory(
         loop.set_task_factory(factory.create_task)
 
 
-# The loops that `RvhTraceMiddleware(task_spans=True)` has seen, the first and maybe only one at hand in the native module.
+# The loops that `RvhTraceMiddleware(task_spans=True)` has seen. The native module knows the last by itself.
 _served: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 

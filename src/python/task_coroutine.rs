@@ -299,7 +299,7 @@ fn enter(span: Option<Bound<'_, Span>>) -> PyResult<Option<()>> {
     let Some(span) = span else { return Ok(None) };
     let py = span.py();
     guard(py, "starting a task span", || {
-        let way_back = Scope::enter(&span)?;
+        let way_back = Scope::enter_for_good(&span)?;
         span.get().enter_fresh(py, way_back);
         Ok(())
     })
@@ -447,7 +447,7 @@ impl TaskCoroutine {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let visited = self.state.with_collecting(|state| {
-            visit.call(state.span.as_ref())?;
+            // No collector looks into a span.
             visit.call(state.inner.as_ref())?;
             visit.call(state.inside.as_ref())
         });

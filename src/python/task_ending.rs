@@ -138,7 +138,7 @@ pub(super) fn end_task(
             state.scope.take()
         });
         span.get().recording.store(false, Ordering::Relaxed);
-        // The token in it holds the context of the task, which holds the span, and no collector looks into a span.
+        // It holds the span around the task, which must not live as long as whoever keeps this one.
         if let Some(scope) = scope.flatten() {
             scope.forget(py);
         }

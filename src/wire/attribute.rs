@@ -326,6 +326,17 @@ mod tests {
             assert!(key.put_str(&mut known, &text));
             assert_eq!(known, general, "{len}");
         }
+        for value in [0.0, 1.5, -2.5e-9, f64::MAX] {
+            put_key_value(
+                &mut general,
+                ATTRIBUTE,
+                key.name(),
+                &Value::Float(value),
+                None,
+            );
+            key.put_double(&mut known, value);
+            assert_eq!(known, general, "{value}");
+        }
         for value in [0, 1, 127, 128, 200, 0x3fff, 0x4000, 51_234, 0x1f_ffff] {
             put_key_value(
                 &mut general,

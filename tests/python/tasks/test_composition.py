@@ -18,12 +18,11 @@ from interpreter import run_quietly, run_script
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from rvh_trace import RvhTraceMiddleware, current_span, install_task_factory, span
 from rvh_trace.testing import InMemoryExporter
-
 
 Start = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -181,7 +180,7 @@ class TestTaskGroups:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(work)
                     await tasks.start(started)
-            with pytest.raises(ExceptionGroup), span("failing"):  # noqa: PT012
+            with pytest.raises(ExceptionGroup), span("failing"):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(fail)
 

@@ -262,7 +262,7 @@ class TestInstalling:
             with span("outer"):
                 for wrong in (7, load, None):
                     with pytest.raises(TypeError, match="coroutine was expected"):
-                        loop.create_task(wrong)
+                        loop.create_task(wrong)  # noqa: RUF006 - it raises
 
         start(main())
         assert [one.name for one in spans] == ["outer"]

@@ -110,7 +110,7 @@ class TestCancellation:
             with span("outer"):
                 async with anyio.create_task_group() as group:
                     group.start_soon(wait)
-                    await anyio.sleep(0)
+                    await asyncio.sleep(0)
                     group.cancel_scope.cancel()
 
         start(main())

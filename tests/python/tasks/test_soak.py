@@ -6,6 +6,7 @@ import pytest
 from interpreter import run_quietly
 
 TASKS = int(os.environ.get("RVH_TRACE_TASKS", "100000"))
+TIMEOUT_S = max(100, TASKS / 1000)
 
 
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
@@ -56,5 +57,6 @@ def test_memory_stays_flat(factory: str) -> None:
         settled = len(blocks) // 5 + 1
         assert max(blocks[settled:]) <= blocks[settled] + 2000, blocks
         assert max(resident[settled:]) <= resident[settled] + 1024, resident
-        """
+        """,
+        timeout_s=TIMEOUT_S,
     )
