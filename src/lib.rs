@@ -43,6 +43,7 @@ pub mod sampler;
 pub mod span;
 pub mod stats;
 mod sync;
+pub mod ticks;
 pub mod tracer;
 pub mod wire;
 

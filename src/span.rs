@@ -289,6 +289,17 @@ impl Span {
         self.set_attribute(key, &Value::Float(before.unwrap_or_default() + amount));
     }
 
+    /// [`Self::push_attribute`] of a number that has a fraction, under a key of our own.
+    #[inline]
+    pub fn push_known_double<const N: usize>(&mut self, key: &Key<N>, value: f64) {
+        if self.phase != Phase::Ended && self.attributes < self.tracer.limits().attributes {
+            key.put_double(&mut self.fields, value);
+            self.attributes += 1;
+        } else {
+            self.push_attribute(key.name(), &Value::Float(value));
+        }
+    }
+
     /// Replaces the name.
     pub fn update_name(&mut self, name: &str) {
         self.update_name_with([name]);

@@ -33,10 +33,14 @@ class Case:
     baseline_spans: int = 0
     parents: int = 0
     """Spans that each call adds, of subject or baseline: a parent around the loop."""
+    fixed_batch: int | None = None
+    """Operations of one batch where their number is what is measured; their spans must fit the queue."""
 
     @property
     def batch(self) -> int:
         """Operations of one batch."""
+        if self.fixed_batch is not None:
+            return self.fixed_batch
         return BATCH_SPANS // max(self.spans, self.baseline_spans, 1)
 
 

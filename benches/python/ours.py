@@ -14,7 +14,7 @@ from .executors import submitted
 from .measure import Case
 from .server import bare, requests
 from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
-from .tasks import awaited_tasks, noop
+from .tasks import CONCURRENT, awaited_tasks, concurrent_tasks, noop, ten_steps
 
 VERSION = f"rvh_trace {rvh_trace.__version__}"
 
@@ -23,14 +23,31 @@ def _remote(traceparent: str) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: rvh_trace.use_context(rvh_trace.extract({"traceparent": traceparent}))
 
 
-def _task_case() -> Case:
-    loop = asyncio.new_event_loop()
-    rvh_trace.install_task_factory(loop)
-    return Case(
-        awaited_tasks(noop, lambda: rvh_trace.span("parent"), loop),
-        awaited_tasks(noop, lambda: rvh_trace.span("parent")),
-        parents=1,
-    )
+def _parent() -> AbstractContextManager[Any]:
+    return rvh_trace.span("parent")
+
+
+def _task_cases(suffix: str, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> dict[str, Case]:
+    traced, untraced = new_loop(), new_loop()
+    rvh_trace.install_task_factory(traced)
+    return {
+        f"task{suffix}": Case(awaited_tasks(noop, _parent, traced), awaited_tasks(noop, _parent, untraced), parents=1),
+        f"tasks{suffix}": Case(
+            concurrent_tasks(ten_steps, _parent, traced),
+            concurrent_tasks(ten_steps, _parent, untraced),
+            parents=1,
+            fixed_batch=CONCURRENT,
+        ),
+    }
+
+
+def _every_task_case() -> dict[str, Case]:
+    cases = _task_cases("", asyncio.new_event_loop)
+    try:
+        import uvloop
+    except ImportError:
+        return cases
+    return cases | _task_cases("-uvloop", uvloop.new_event_loop)
 
 
 def _executor_case() -> Case:
@@ -69,8 +86,8 @@ def open_contender(endpoint: str) -> Contender:
         "span": Case(empty(span), empty(NoopSpan)),
         "attributes": Case(with_attributes(span), with_attributes(NoopSpan)),
         "server": Case(requests(server), requests(bare)),
-        "task": _task_case(),
         "executor": _executor_case(),
+        **_every_task_case(),
         "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
         "unsampled-attributes": Case(
             within(unsampled, with_ready_attributes(span)), within(sampled, with_ready_attributes(span)), 0, 1

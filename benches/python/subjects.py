@@ -68,7 +68,9 @@ def _three(case: str, target: Target | None) -> tuple[Entry, ...]:
 
 
 A_THIRD = Target(1 / 3, "<= 0.33x")
-ON_3_11 = sys.version_info[:2] == (3, 11)
+TASK_NS, TASK_TEXT = (600, "<= +0.6 us (3.11)") if sys.version_info[:2] == (3, 11) else (900, "<= +0.9 us")
+TASK = Target(TASK_NS, TASK_TEXT)
+NINETEEN_OF_TWENTY = Target(1 / 0.95, "<= 1.05x")
 
 SUBJECTS = (
     Subject(
@@ -107,17 +109,22 @@ SUBJECTS = (
     ),
     Subject(
         "task",
-        "a task span on await create_task(noop()) in a current span; baseline: no task span",
+        "a task span with timings on await create_task(noop()) in a current span; baseline: no task span",
         "adds",
         (
-            Entry(
-                "rvh_trace, install_task_factory",
-                "rvh_trace",
-                "task",
-                Target(800, "<= +0.8 us (3.11)", applies=ON_3_11),
-            ),
+            Entry("rvh_trace, install_task_factory", "rvh_trace", "task", TASK),
+            Entry("rvh_trace, install_task_factory, uvloop", "rvh_trace", "task-uvloop", TASK),
             Entry("opentelemetry-sdk, by hand in the coroutine", "opentelemetry", "task"),
             Entry("pytracingx, by hand in the coroutine", "pytracingx", "task"),
+        ),
+    ),
+    Subject(
+        "tasks",
+        "10,000 tasks at once that each await ten sleep(0), for a task; baseline: no task spans",
+        "ratio",
+        (
+            Entry("rvh_trace, install_task_factory", "rvh_trace", "tasks", NINETEEN_OF_TWENTY),
+            Entry("rvh_trace, install_task_factory, uvloop", "rvh_trace", "tasks-uvloop", NINETEEN_OF_TWENTY),
         ),
     ),
     Subject(

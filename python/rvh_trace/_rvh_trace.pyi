@@ -575,6 +575,14 @@ class TaskFactory:
     def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
     @property
     def inner(self) -> Callable[..., Any] | None: ...
+    def configure(
+        self,
+        *,
+        name: Callable[[Coroutine[Any, Any, Any]], str] | None,
+        filter: Callable[[Coroutine[Any, Any, Any]], bool] | None,  # noqa: A002
+        root_tasks: bool,
+        timings: bool,
+    ) -> None: ...
     def disable(self) -> None: ...
     def create_task(
         self,

@@ -65,6 +65,9 @@ class RvhTraceMiddleware(ServerInstrumentation):
         websocket_messages: A span for each websocket message. `RVH_TRACE_WEBSOCKET_MESSAGES`.
         flush_at_shutdown: Send what waits when the application has shut down, before the server hears of it; True. At
             most the `exit_timeout_ms` of `init_tracing`, off the event loop. `RVH_TRACE_FLUSH_AT_SHUTDOWN`.
+        task_spans: A span for every task that is created in a recorded one: `install_task_factory`, called for the
+            running loop with the first request or lifespan event. A factory of the application's own call keeps its
+            options. `RVH_TRACE_TASK_SPANS`.
         request_hook: Called with the span and the scope when the request has arrived.
         response_hook: Called with the span and the message that starts the response.
         span_name: Called with the scope when the response is over; the name to give the span, or None.
@@ -106,6 +109,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
         phases: bool | None = None,
         websocket_messages: bool | None = None,
         flush_at_shutdown: bool | None = None,
+        task_spans: bool | None = None,
         request_hook: Callable[[Span, Scope], object] | None = None,
         response_hook: Callable[[Span, Message], object] | None = None,
         span_name: Callable[[Scope], str | None] | None = None,
@@ -126,6 +130,7 @@ class RvhTraceMiddleware(ServerInstrumentation):
             phases=phases,
             websocket_messages=websocket_messages,
             flush_at_shutdown=flush_at_shutdown,
+            task_spans=task_spans,
             request_hook=request_hook,
             response_hook=response_hook,
             span_name=span_name,

@@ -15,6 +15,7 @@
 //! | `phases` | `RVH_TRACE_PHASES` |
 //! | `websocket_messages` | `RVH_TRACE_WEBSOCKET_MESSAGES` |
 //! | `flush_at_shutdown` | `RVH_TRACE_FLUSH_AT_SHUTDOWN` |
+//! | `task_spans` | `RVH_TRACE_TASK_SPANS` |
 //!
 //! In a variable a list is separated by commas, so its patterns cannot have one. `none` alone is the empty list.
 
@@ -64,6 +65,8 @@ pub struct HttpServerArguments {
     pub websocket_messages: Option<bool>,
     /// Whether what waits is sent before the server hears that the application has shut down.
     pub flush_at_shutdown: Option<bool>,
+    /// Whether tasks have spans, without a call of `install_task_factory`.
+    pub task_spans: Option<bool>,
 }
 
 /// Reads the settings. `env` is asked for variables by name; the second result is the warnings, one for each variable that
@@ -140,6 +143,7 @@ pub fn load(
             arguments.flush_at_shutdown,
             &["RVH_TRACE_FLUSH_AT_SHUTDOWN"],
         ),
+        task_spans: variables.switch(arguments.task_spans, &["RVH_TRACE_TASK_SPANS"]),
     };
     Ok((settings, variables.warnings))
 }

@@ -38,6 +38,8 @@ pub struct HttpServerSettings {
     pub websocket_messages: bool,
     /// Whether what waits is sent before the server hears that the application has shut down.
     pub flush_at_shutdown: bool,
+    /// Whether the task factory is installed on every event loop that serves a request.
+    pub task_spans: bool,
 }
 
 impl Default for HttpServerSettings {
@@ -56,6 +58,7 @@ impl Default for HttpServerSettings {
             phases: false,
             websocket_messages: false,
             flush_at_shutdown: true,
+            task_spans: false,
         }
     }
 }
@@ -76,6 +79,7 @@ mod tests {
         assert!(settings.excluded_urls.is_empty() && settings.trusted_proxies.is_empty());
         assert!(settings.request_headers.is_empty() && settings.response_headers.is_empty());
         assert!(settings.trace_response_headers.is_empty() && settings.opt_in.is_empty());
-        assert!(!settings.public_endpoint && !settings.phases && !settings.websocket_messages);
+        assert!(!settings.public_endpoint && !settings.phases);
+        assert!(!settings.websocket_messages && !settings.task_spans);
     }
 }

@@ -18,7 +18,7 @@ use super::errors::{guard, to_python};
 use super::hook::Hook;
 use super::lifecycle::{argument, names};
 use super::route::Templates;
-use super::{start, vectorcall};
+use super::{start, task_spans, vectorcall};
 use crate::config::http_server::{HttpServerArguments, load};
 use crate::diagnostic::{self, Level};
 use crate::http_server::HttpServerSettings;
@@ -109,6 +109,9 @@ impl ServerInstrumentation {
         receive: &Bound<'py, PyAny>,
         send: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if slf.get().settings().task_spans {
+            task_spans::ensure(slf.py())?;
+        }
         guard(slf.py(), "starting a server span", || {
             start::start(slf, scope, receive, send)
         })
@@ -209,6 +212,7 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<(HttpServerArguments, 
             "phases" => arguments.phases = flag()?,
             "websocket_messages" => arguments.websocket_messages = flag()?,
             "flush_at_shutdown" => arguments.flush_at_shutdown = flag()?,
+            "task_spans" => arguments.task_spans = flag()?,
             "public_endpoint" if value.is_instance_of::<PyBool>() => {
                 arguments.public_endpoint = flag()?;
             }

@@ -1,4 +1,4 @@
-//! `SpanCoroutine`: a coroutine inside a span, for `.run` and for tasks.
+//! `SpanCoroutine`: a coroutine inside a span, for `.run`.
 //!
 //! To asyncio it is a coroutine (it has `send`, `throw`, `close` and `__await__`); its steps are one call into the wrapped
 //! coroutine each. CPython's C task steps it through `tp_iternext`, so no method is looked up.
@@ -13,8 +13,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use super::cell::AttachedCell;
-use super::current;
-use super::errors::guard;
 use super::span::Span;
 
 /// An awaitable that is done: what `__aenter__` and `__aexit__` return.
@@ -79,11 +77,6 @@ pub(super) struct SpanCoroutine {
     inner: AttachedCell<Option<Py<PyAny>>>,
     span: Py<Span>,
     phase: AtomicU8,
-    /// Whether the context ends with the coroutine, as a task's does: then there is nothing to restore.
-    owns_context: bool,
-    /// What is current inside, between the steps, when other tasks may run in the same `contextvars.Context`: then inside
-    /// and outside take turns, as with a generator.
-    inside: Option<AttachedCell<Option<Py<PyAny>>>>,
 }
 
 /// How a coroutine is resumed.
@@ -100,21 +93,6 @@ pub(super) enum Stepped<'py> {
 }
 
 impl SpanCoroutine {
-    pub(super) fn new(
-        inner: Py<PyAny>,
-        span: Py<Span>,
-        inside: Option<Py<PyAny>>,
-        owns_context: bool,
-    ) -> Self {
-        Self {
-            owns_context,
-            inner: AttachedCell::new(Some(inner)),
-            span,
-            phase: AtomicU8::new(NEW),
-            inside: inside.map(|inside| AttachedCell::new(Some(inside))),
-        }
-    }
-
     /// `await`s `awaitable` inside `span`.
     pub(super) fn around<'py>(
         awaitable: &Bound<'py, PyAny>,
@@ -127,10 +105,12 @@ impl SpanCoroutine {
                 awaitable.get_type().name()?
             )));
         }
-        Bound::new(
-            py,
-            Self::new(awaitable.clone().unbind(), span.unbind(), None, false),
-        )
+        let coroutine = Self {
+            inner: AttachedCell::new(Some(awaitable.clone().unbind())),
+            span: span.unbind(),
+            phase: AtomicU8::new(NEW),
+        };
+        Bound::new(py, coroutine)
     }
 
     #[inline]
@@ -161,28 +141,9 @@ impl SpanCoroutine {
     fn step<'py>(&self, py: Python<'py>, step: &Step<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let span = self.span.bind(py);
         let mut inner = self.inner(py)?;
-        let phase = self.phase.load(Ordering::Relaxed);
-        if phase == NEW {
+        if self.phase.load(Ordering::Relaxed) == NEW {
             self.phase.store(STARTED, Ordering::Relaxed);
-        }
-        let outside = if let Some(inside) = &self.inside {
-            let inside = inside
-                .with(py, Option::take)
-                .flatten()
-                .map(|inside| inside.into_bound(py));
-            Some(
-                guard(py, "switching the current span", || {
-                    current::swap_to(py, inside.as_ref())
-                })?
-                .flatten(),
-            )
-        } else {
-            if phase == NEW {
-                Span::enter(span)?;
-            }
-            None
-        };
-        if phase == NEW {
+            Span::enter(span)?;
             inner = match self.open(inner) {
                 Ok(opened) => opened,
                 Err(error) => return self.finish(span, Stepped::Raised(error)),
@@ -192,12 +153,6 @@ impl SpanCoroutine {
             Step::Send(value) => send(&inner, value),
             Step::Throw(arguments) => throw(&inner, arguments),
         };
-        if let (Some(inside), Some(outside)) = (&self.inside, outside) {
-            let left = guard(py, "switching the current span", || {
-                current::swap_to(py, outside.as_ref())
-            })?;
-            inside.with(py, |inside| *inside = left.flatten().map(Bound::unbind));
-        }
         match stepped {
             Stepped::Yielded(value) => Ok(Some(value.unbind())),
             ended => self.finish(span, ended),
@@ -211,29 +166,16 @@ impl SpanCoroutine {
         match ended {
             Stepped::Raised(error) => {
                 if first {
-                    self.exit(span, Some(error.value(py)))?;
+                    Span::exit(span, Some(error.value(py)))?;
                 }
                 Err(error)
             }
             Stepped::Yielded(value) | Stepped::Returned(value) => {
                 if first {
-                    self.exit(span, None)?;
+                    Span::exit(span, None)?;
                 }
                 returned(&value)
             }
-        }
-    }
-
-    #[inline]
-    fn exit(
-        &self,
-        span: &Bound<'_, Span>,
-        raised: Option<&Bound<'_, PyBaseException>>,
-    ) -> PyResult<()> {
-        if self.owns_context {
-            Span::finish_detached(span, raised)
-        } else {
-            Span::exit(span, raised)
         }
     }
 }
@@ -283,7 +225,7 @@ pub(super) fn throw<'py>(
 }
 
 impl Drop for SpanCoroutine {
-    /// A task that was destroyed while it was pending ends its span here. Its scope must go: the token in it holds the task's
+    /// A coroutine that was destroyed while it was suspended ends its span here. Its scope must go: the token in it holds the
     /// context, which holds the span, and no collector looks into a span.
     fn drop(&mut self) {
         if *self.phase.get_mut() != DONE {
@@ -364,13 +306,7 @@ impl SpanCoroutine {
         visit.call(&self.span)?;
         self.inner
             .with_collecting(|inner| visit.call(inner.as_ref()))
-            .unwrap_or(Ok(()))?;
-        match &self.inside {
-            Some(inside) => inside
-                .with_collecting(|inside| visit.call(inside.as_ref()))
-                .unwrap_or(Ok(())),
-            None => Ok(()),
-        }
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

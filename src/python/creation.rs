@@ -205,6 +205,37 @@ impl<T: PyClass> LastTwo<T> {
         unused.unwrap_or_default()
     }
 
+    /// One that nobody else holds, for the caller alone; [`Self::give`] brings it back.
+    #[inline]
+    pub(super) fn take_unused<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
+        let unused = self.0.with(py, |last| {
+            let slot = last
+                .iter_mut()
+                .find(|slot| slot.as_ref().is_some_and(is_unused))?;
+            slot.take()
+        });
+        unused.flatten().map(|unused| unused.into_bound(py))
+    }
+
+    /// Remembers one that is over, in the place of one that was, or that somebody still holds.
+    #[inline]
+    pub(super) fn give(&self, object: &Bound<'_, T>) {
+        if cfg!(Py_GIL_DISABLED) {
+            return;
+        }
+        let py = object.py();
+        let old = self.0.with(py, |last| {
+            let place = last
+                .iter()
+                .position(|slot| !slot.as_ref().is_some_and(is_unused))?;
+            last[place].replace(object.clone().unbind())
+        });
+        drop(old.flatten().map(|old| old.into_bound(py)));
+    }
+
     /// Remembers a new one and forgets the older of the two.
     pub(super) fn keep(&self, object: &Bound<'_, T>) {
         if cfg!(Py_GIL_DISABLED) {
@@ -222,7 +253,7 @@ impl<T: PyClass> LastTwo<T> {
 /// Whether the one reference to `object` is ours.
 #[inline]
 #[expect(unsafe_code, reason = "the reference count has no safe binding")]
-fn is_unused<T>(object: &Py<T>) -> bool {
+pub(super) fn is_unused<T>(object: &Py<T>) -> bool {
     // SAFETY: a valid object; only called while attached.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }

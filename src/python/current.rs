@@ -170,7 +170,8 @@ fn meant(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
     current
 }
 
-/// The way back from a scope: the token that setting the variable gave, which holds what was there before.
+/// The way back from a scope: the token that setting the variable gave, which holds what was there before; or that itself,
+/// when the context ends with the scope. A token costs the collector time for as long as it lives.
 pub(super) struct Scope(Py<PyAny>);
 
 impl Scope {
@@ -178,6 +179,14 @@ impl Scope {
     #[inline]
     pub(super) fn enter(span: &Bound<'_, Span>) -> PyResult<Self> {
         SPAN.set(span.as_any()).map(|token| Self(token.unbind()))
+    }
+
+    /// Makes `span` current in a context that ends with it, as a task's does.
+    #[inline]
+    pub(super) fn enter_for_good(span: &Bound<'_, Span>) -> PyResult<Self> {
+        let previous = SPAN.replace(span.as_any())?;
+        let previous = previous.unwrap_or_else(|| span.py().None().into_bound(span.py()));
+        Ok(Self(previous.unbind()))
     }
 
     /// Another hold on the same way back, to look where it leads.
@@ -214,7 +223,7 @@ impl Scope {
             return Ok(Err(Self::previous(&token)?.map(Bound::unbind)));
         }
         // With the token no second one is made; in a copy of the context it does not work, and the value is set.
-        if !SPAN.reset(&token)? {
+        if !is_token(&token) || !SPAN.reset(&token)? {
             SPAN.restore(span.as_any(), Self::previous(&token)?.as_ref())?;
         }
         Ok(Ok(()))
@@ -223,10 +232,22 @@ impl Scope {
     /// What the variable held before; `None` if that was nothing.
     #[cold]
     fn previous<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let previous = token.getattr(pyo3::intern!(token.py(), "old_value"))?;
+        let previous = if is_token(token) {
+            token.getattr(pyo3::intern!(token.py(), "old_value"))?
+        } else {
+            token.clone()
+        };
         // `Token.MISSING` is no span, and neither is the `None` that stands for nothing.
         Ok(previous.is_instance_of::<Span>().then_some(previous))
     }
+}
+
+/// Whether a way back is a token, and not what was there before.
+#[inline]
+#[expect(unsafe_code, reason = "a type comparison without a safe binding")]
+fn is_token(way_back: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached; only the type of a valid object is read.
+    unsafe { ffi::PyContextToken_CheckExact(way_back.as_ptr()) != 0 }
 }
 
 /// Keeps the garbage collector from running while a context variable is set, before CPython 3.12.

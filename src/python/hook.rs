@@ -16,6 +16,8 @@ use crate::error::Error;
 
 /// See the module.
 pub(super) struct Hook {
+    /// What was given it.
+    owner: &'static str,
     /// The argument it came by.
     name: &'static str,
     function: Option<Py<PyAny>>,
@@ -26,18 +28,32 @@ impl Hook {
     /// No function.
     pub(super) const fn unset() -> Self {
         Self {
+            owner: "",
             name: "",
             function: None,
             failed: AtomicBool::new(false),
         }
     }
 
-    /// The hook that the argument `name` brought, if any.
+    /// The hook that the argument `name` of the middleware brought, if any.
     ///
     /// # Errors
     ///
     /// `ConfigurationError` if it cannot be called.
     pub(super) fn new(name: &'static str, function: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        Self::of("RvhTraceMiddleware", name, function)
+    }
+
+    /// The hook that the argument `name` of `owner` brought, if any.
+    ///
+    /// # Errors
+    ///
+    /// `ConfigurationError` if it cannot be called.
+    pub(super) fn of(
+        owner: &'static str,
+        name: &'static str,
+        function: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         if let Some(function) = function
             && !function.is_callable()
         {
@@ -49,6 +65,7 @@ impl Hook {
             ));
         }
         Ok(Self {
+            owner,
             name,
             function: function.map(|function| function.clone().unbind()),
             failed: AtomicBool::new(false),
@@ -95,8 +112,8 @@ impl Hook {
             diagnostic::log(
                 Level::Error,
                 &format!(
-                    "{} of RvhTraceMiddleware is not called any more: {problem}",
-                    self.name
+                    "{} of {} is not called any more: {problem}",
+                    self.name, self.owner
                 ),
             );
         }

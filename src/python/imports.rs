@@ -61,6 +61,14 @@ imported! {
     asyncio_task: PyType = "asyncio", "Task";
     /// `functools.partial`
     functools_partial: PyType = "functools", "partial";
+    /// `asyncio._get_running_loop`: the loop, or `None`.
+    running_loop: PyAny = "asyncio", "_get_running_loop";
+    /// Installs the task factory on a loop, once.
+    install_task_factory_once: PyAny = "rvh_trace.tasks", "install_task_factory_once";
+    /// `asyncio.iscoroutine`
+    is_coroutine: PyAny = "asyncio", "iscoroutine";
+    /// `asyncio.current_task`
+    current_task: PyAny = "asyncio", "current_task";
     /// `contextvars.copy_context`
     copy_context: PyAny = "contextvars", "copy_context";
     /// Starts an awaitable as a task of its own in a given context, or takes a future as it is.

@@ -1,7 +1,8 @@
 //! The task factory: a span for every task that is created inside a recorded one.
 //!
-//! A task span costs about half a microsecond; a task created elsewhere is created as if we were not there.
+//! A task span with its timings costs about half a microsecond; a task without one is created as if we were not there.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::PyTraverseError;
@@ -11,13 +12,21 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::cell::AttachedCell;
 use super::convert::{ascii, with_name};
-use super::coroutine::{Ready, SpanCoroutine};
+use super::coroutine::{Ready, is_coroutine};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
+use super::lifecycle::argument;
 use super::span::{Body, Span};
+use super::task_coroutine::TaskCoroutine;
+use super::task_options::TaskOptions;
+use super::task_timings::Timings;
 use super::{current, imports, lifecycle};
+use crate::clock::Start;
+use crate::context::SpanContext;
 use crate::span::SpanKind;
+use crate::ticks;
 use crate::tracer::Started;
 
 /// The keyword names of `asyncio.Task(coroutine, loop=...)`.
@@ -26,6 +35,8 @@ static TASK_KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 /// Makes what tasks need, at import; see [`current::initialise`].
 pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
     let _ = TASK_KEYWORDS.set(py, PyTuple::new(py, ["loop"])?.unbind());
+    ticks::initialise();
+    TaskCoroutine::initialise(py);
     // Types that are not in the module are made at their first use otherwise.
     let _ = (py.get_type::<Ready>(), py.get_type::<DeferredSpan>());
     Ok(())
@@ -37,44 +48,88 @@ pub(super) struct TaskFactory {
     /// The factory that was there before.
     inner: Option<Py<PyAny>>,
     enabled: AtomicBool,
+    /// Shared, because hooks run while nothing of the factory is borrowed.
+    options: AttachedCell<Arc<TaskOptions>>,
+}
+
+/// Where the span of a task belongs.
+enum Place {
+    /// Below the span that is current.
+    Child,
+    /// A trace of its own, because nothing is current.
+    Root,
+    /// A trace of its own that links the span that is current and over.
+    Linked,
 }
 
 impl TaskFactory {
-    /// The coroutine to make the task of: wrapped in a span when one is being recorded here.
+    /// The coroutine to make the task of: wrapped in a span when the task is to have one.
     #[inline]
     fn traced<'py>(
+        &self,
         coroutine: &Bound<'py, PyAny>,
         shares_context: bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ) -> PyResult<Option<Bound<'py, TaskCoroutine>>> {
         let py = coroutine.py();
-        let Some(parent) = current::span(py)? else {
+        let parent = current::span(py)?;
+        let options = self.options.with(py, |options| {
+            let root = options.root_tasks;
+            let place = match &parent {
+                Some(parent) if parent.get().is_live() && !parent.get().is_past() => Place::Child,
+                None if root => Place::Root,
+                Some(parent) if root => surviving(py, parent.get()),
+                _ => return None,
+            };
+            let hooks = options.has_hooks().then(|| Arc::clone(options));
+            Some((place, hooks, options.timings))
+        });
+        let Some((place, hooks, is_timed)) = options.flatten() else {
             return Ok(None);
         };
-        let Some(tracer) =
-            lifecycle::tracer().filter(|_| parent.get().is_live() && !parent.get().is_past())
-        else {
+        let Some(tracer) = lifecycle::tracer() else {
             return Ok(None);
         };
-        let name = match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {
-            Some(name) => name,
-            None => coroutine.get_type().name()?.into_any(),
-        };
-        // asyncio closes a forgotten generator in a task of its own, in whatever context is current.
-        if ascii(&name) == Some("async_generator_athrow") || is_of_server(coroutine, &name)? {
+        if !is_coroutine(coroutine) && !is_traceable(coroutine)? {
             return Ok(None);
         }
-        let started = with_name(&name, |name| {
-            parent
-                .get()
-                .with_context(py, |parent| tracer.start(parent, SpanKind::Internal, name))
-        })?;
-        let Started::Recording(span) = started else {
+        let mut name = qualified_name(coroutine)?;
+        if is_of_server(coroutine, &name)? || (matches!(place, Place::Root) && is_of_loop(&name)) {
             return Ok(None);
+        }
+        if let Some(hooks) = hooks {
+            if !hooks.wants(coroutine)? {
+                return Ok(None);
+            }
+            name = hooks.name(coroutine)?.unwrap_or(name);
+        }
+        let unused = TaskCoroutine::unused(py);
+        let started = with_name(&name, |name| {
+            let create = |parent: Option<&SpanContext>| {
+                let buffer = || unused.take_buffer(py);
+                tracer.create_in(buffer, parent, SpanKind::Internal, name)
+            };
+            match &parent {
+                Some(parent) => parent.get().with_context(py, create),
+                None => create(None),
+            }
+        })?;
+        let body = match started {
+            Started::Recording(mut span) => {
+                if let (Place::Linked, Some(parent)) = (&place, &parent) {
+                    span.detach(&parent.get().clone_context(py));
+                }
+                span.begin(Start::now());
+                Body::Recording(span)
+            }
+            // Spans inside follow what was decided for the root.
+            Started::NonRecording(context) if matches!(place, Place::Root) => {
+                tracer.count_not_sampled();
+                Body::NonRecording(context)
+            }
+            _ => return Ok(None),
         };
-        let span = Span::object(py, Body::Recording(span))?.unbind();
-        let inside = shares_context.then(|| span.clone_ref(py).into_any());
-        let wrapped = SpanCoroutine::new(coroutine.clone().unbind(), span, inside, !shares_context);
-        Ok(Some(Bound::new(py, wrapped)?.into_any()))
+        let timings = (is_timed && matches!(body, Body::Recording(_))).then(Timings::new);
+        TaskCoroutine::around(coroutine, unused, body, shares_context, timings).map(Some)
     }
 
     #[inline]
@@ -120,13 +175,13 @@ impl TaskFactory {
                 None => false,
             };
             guard(py, "starting a task span", || {
-                Self::traced(coroutine, shares_context)
+                self.traced(coroutine, shares_context)
             })?
             .flatten()
         } else {
             None
         };
-        let coroutine = wrapped.as_ref().unwrap_or(coroutine);
+        let coroutine = wrapped.as_ref().map_or(coroutine, Bound::as_any);
         match (&self.inner, kwargs) {
             (Some(inner), kwargs) => inner.bind(py).call((event_loop, coroutine), kwargs),
             (None, None) => Self::new_task(event_loop, coroutine),
@@ -137,6 +192,61 @@ impl TaskFactory {
             }
         }
     }
+}
+
+/// The name of the function that a coroutine is of; for other objects, of their class.
+#[inline]
+#[expect(
+    unsafe_code,
+    reason = "a look-up by name would cost a tenth of the span"
+)]
+fn qualified_name<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = coroutine.py();
+    #[cfg(not(Py_3_14))]
+    if is_coroutine(coroutine) {
+        // SAFETY: attached; a coroutine begins like a generator (one macro makes both), which always has a qualified name.
+        return Ok(unsafe {
+            let generator = coroutine.as_ptr().cast::<ffi::PyGenObject>();
+            Bound::from_borrowed_ptr(py, (*generator).gi_qualname)
+        });
+    }
+    match coroutine.getattr_opt(pyo3::intern!(py, "__qualname__"))? {
+        Some(name) => Ok(name),
+        None => Ok(coroutine.get_type().name()?.into_any()),
+    }
+}
+
+/// Where the span of a task belongs whose creator's span is not recorded, or not any more.
+#[cold]
+fn surviving(py: Python<'_>, parent: &Span) -> Place {
+    if parent.with_recording(py, |_| ()).is_some() {
+        Place::Linked
+    } else {
+        Place::Child
+    }
+}
+
+/// Whether what is no `async def` coroutine may be wrapped: it is a coroutine to asyncio, and not in a span of a task already,
+/// by another of our factories. Anything else is for asyncio to refuse.
+#[cold]
+fn is_traceable(coroutine: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = coroutine.py();
+    if coroutine.is_instance_of::<TaskCoroutine>() {
+        return Ok(false);
+    }
+    // asyncio closes a forgotten generator in a task of its own, in whatever context is current.
+    let class = coroutine.get_type().name()?;
+    if ascii(&class) == Some("async_generator_athrow") {
+        return Ok(false);
+    }
+    imports::is_coroutine(py)?.call1((coroutine,))?.is_truthy()
+}
+
+/// Whether a coroutine is what `asyncio.Runner` runs to close its loop.
+#[cold]
+fn is_of_loop(name: &Bound<'_, PyAny>) -> bool {
+    let name = ascii(name).unwrap_or_default();
+    name.ends_with("Loop.shutdown_asyncgens") || name.ends_with("Loop.shutdown_default_executor")
 }
 
 /// Tasks that servers make for themselves while an application awaits `send`: the next request of a connection, its time-outs.
@@ -168,11 +278,36 @@ fn is_of_server(coroutine: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResu
 impl TaskFactory {
     #[new]
     #[pyo3(signature = (inner=None))]
-    fn new(inner: Option<Py<PyAny>>) -> Self {
-        Self {
+    fn new(inner: Option<Py<PyAny>>) -> PyResult<Self> {
+        Ok(Self {
             inner,
             enabled: AtomicBool::new(true),
-        }
+            options: AttachedCell::new(Arc::new(TaskOptions::new(None, None, false, true)?)),
+        })
+    }
+
+    /// Replaces every option, for the tasks that are created from now on.
+    #[pyo3(signature = (*, name, filter, root_tasks, timings))]
+    fn configure<'py>(
+        &self,
+        py: Python<'py>,
+        name: Option<&Bound<'py, PyAny>>,
+        filter: Option<&Bound<'py, PyAny>>,
+        root_tasks: &Bound<'py, PyAny>,
+        timings: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let options = TaskOptions::new(
+            name,
+            filter,
+            argument(root_tasks, "root_tasks", "True or False")?,
+            argument(timings, "timings", "True or False")?,
+        )?;
+        let old = self.options.with(py, |slot| {
+            self.enabled.store(true, Ordering::Relaxed);
+            std::mem::replace(slot, Arc::new(options))
+        });
+        drop(old);
+        Ok(())
     }
 
     #[getter]
@@ -185,6 +320,9 @@ impl TaskFactory {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.inner.as_ref())
+        visit.call(self.inner.as_ref())?;
+        self.options
+            .with_collecting(|options| options.traverse(&visit))
+            .unwrap_or(Ok(()))
     }
 }

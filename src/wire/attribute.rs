@@ -133,6 +133,20 @@ impl<const N: usize> Key<N> {
         true
     }
 
+    /// Appends the attribute with a number that has a fraction.
+    #[inline]
+    pub fn put_double(&self, out: &mut Vec<u8>, value: f64) {
+        let bytes = value.to_bits().to_le_bytes();
+        let mut prefix = self.prefix;
+        prefix[1] = (N - 2 + 7) as u8;
+        prefix[N - 3] = 9;
+        prefix[N - 2] = ANY_DOUBLE as u8;
+        prefix[N - 1] = bytes[0];
+        out.reserve(N + 7);
+        out.extend_from_slice(&prefix);
+        out.extend_from_slice(&bytes[1..]);
+    }
+
     /// Appends the attribute with a small number; `false`, and nothing, if it takes more than three bytes.
     #[inline]
     pub fn put_int(&self, out: &mut Vec<u8>, value: i64) -> bool {
@@ -342,6 +356,17 @@ mod tests {
             );
             assert!(key.put_str(&mut known, &text));
             assert_eq!(known, general, "{len}");
+        }
+        for value in [0.0, 1.5, -2.5e-9, f64::MAX] {
+            put_key_value(
+                &mut general,
+                ATTRIBUTE,
+                key.name(),
+                &Value::Float(value),
+                None,
+            );
+            key.put_double(&mut known, value);
+            assert_eq!(known, general, "{value}");
         }
         for value in [0, 1, 127, 128, 200, 0x3fff, 0x4000, 51_234, 0x1f_ffff] {
             put_key_value(

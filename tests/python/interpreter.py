@@ -45,9 +45,11 @@ def run_script(
     return Finished(process.returncode, process.stdout, process.stderr)
 
 
-def run_quietly(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> str:
+def run_quietly(
+    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
+) -> str:
     """Runs a script that must succeed without a word on standard error; what it printed."""
-    finished = run_script(script, options=options, **environ)
+    finished = run_script(script, options=options, timeout_s=timeout_s, **environ)
     if (finished.returncode, finished.stderr) != (0, ""):
         raise AssertionError(f"exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout

@@ -167,6 +167,7 @@ EVERYTHING: dict[str, Any] = {
     "request_hook": lambda span, scope: None,
     "response_hook": lambda span, message: None,
     "span_name": lambda scope: None,
+    "task_spans": True,
     "trace_response_headers": ["server-timing", "traceresponse"],
     "trusted_proxies": "*",
     "websocket_messages": True,
@@ -290,7 +291,7 @@ async def spans_of_every_kind() -> None:
             await asyncio.gather(asyncio.ensure_future(failing), return_exceptions=True)
         task = asyncio.create_task(asyncio.sleep(3600))
         await asyncio.sleep(0)
-        task.cancel()
+        task.cancel("enough")
         await asyncio.gather(task, return_exceptions=True)
         instrument_executors()
         await asyncio.to_thread(lambda: None)

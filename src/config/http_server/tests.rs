@@ -43,7 +43,7 @@ fn proxies(list: &[&str]) -> TrustedProxies {
 }
 
 /// What a setting shows: `true` once it is set to what [`every_argument`] and [`EVERY_VARIABLE`] say.
-fn effects(settings: &HttpServerSettings) -> [bool; 12] {
+fn effects(settings: &HttpServerSettings) -> [bool; 13] {
     [
         settings.excluded_urls.excludes("http://shop/health"),
         settings.request_headers.look_up(b"X-Request-Id").is_some(),
@@ -59,6 +59,7 @@ fn effects(settings: &HttpServerSettings) -> [bool; 12] {
         settings.phases,
         settings.websocket_messages,
         !settings.flush_at_shutdown,
+        settings.task_spans,
     ]
 }
 
@@ -78,10 +79,11 @@ fn every_argument() -> HttpServerArguments {
         phases: Some(true),
         websocket_messages: Some(true),
         flush_at_shutdown: Some(false),
+        task_spans: Some(true),
     }
 }
 
-const EVERY_VARIABLE: [(&str, &str); 12] = [
+const EVERY_VARIABLE: [(&str, &str); 13] = [
     (EXCLUDED_URLS, "metrics, /health$"),
     (REQUEST_HEADERS, "x-.*"),
     (RESPONSE_HEADERS, "ETag"),
@@ -97,15 +99,16 @@ const EVERY_VARIABLE: [(&str, &str); 12] = [
     ("RVH_TRACE_PHASES", "true"),
     ("RVH_TRACE_WEBSOCKET_MESSAGES", "true"),
     ("RVH_TRACE_FLUSH_AT_SHUTDOWN", "False"),
+    ("RVH_TRACE_TASK_SPANS", "true"),
 ];
 
 #[test]
 fn every_setting_has_an_argument_and_a_variable() {
     let nothing = HttpServerArguments::default();
-    assert_eq!(effects(&loaded(&nothing, &[])), [false; 12]);
-    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 12]);
+    assert_eq!(effects(&loaded(&nothing, &[])), [false; 13]);
+    assert_eq!(effects(&loaded(&every_argument(), &[])), [true; 13]);
     for (place, variable) in EVERY_VARIABLE.into_iter().enumerate() {
-        let mut expected = [false; 12];
+        let mut expected = [false; 13];
         expected[place] = true;
         assert_eq!(
             effects(&loaded(&nothing, &[variable])),
@@ -115,7 +118,7 @@ fn every_setting_has_an_argument_and_a_variable() {
         let empty = [(variable.0, " ")];
         assert_eq!(
             effects(&loaded(&nothing, &empty)),
-            [false; 12],
+            [false; 13],
             "{variable:?}"
         );
     }
@@ -124,7 +127,7 @@ fn every_setting_has_an_argument_and_a_variable() {
 #[test]
 fn an_argument_wins_even_over_a_variable_that_is_wrong() {
     let wrong = EVERY_VARIABLE.map(|(name, _)| (name, "("));
-    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 12]);
+    assert_eq!(effects(&loaded(&every_argument(), &wrong)), [true; 13]);
     let off = arguments(|arguments| {
         arguments.excluded_urls = strings(&[]);
         arguments.capture_request_headers = strings(&["none"]);

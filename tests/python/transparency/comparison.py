@@ -59,6 +59,7 @@ _UNSEEN: dict[str, Any] = {
     "request_hook": _hook,
     "response_hook": _hook,
     "span_name": lambda scope: "named",
+    "task_spans": True,
     "trusted_proxies": "*",
     "websocket_messages": True,
 }

@@ -1,0 +1,464 @@
+//! `TaskCoroutine`: the coroutine of a task, inside the task's span.
+//!
+//! To asyncio it is a coroutine (it has `send`, `throw`, `close` and `__await__`). Tasks step it through `am_send`, the way
+//! CPython steps its own coroutines: no method is looked up and no `StopIteration` is made. A step costs two readings of
+//! [`Ticks`] and one call.
+
+use pyo3::PyTraverseError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+use super::cell::AttachedCell;
+use super::coroutine::{Step, Stepped, is_coroutine, send, throw};
+use super::creation::{LastTwo, is_unused};
+use super::current::{self, Scope};
+use super::errors::guard;
+use super::span::{Body, Span};
+use super::task_ending::{Fate, end_task};
+use super::task_timings::Timings;
+use crate::span::take_buffer;
+use crate::ticks::Ticks;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    New,
+    Started,
+    Done,
+}
+
+struct State {
+    /// What is stepped. `None` only after the collector has cleared it.
+    inner: Option<Py<PyAny>>,
+    span: Option<Py<Span>>,
+    phase: Phase,
+    /// Whether the task was given its context: other tasks may run in the same one, so inside and outside take turns, as with
+    /// a generator. Otherwise the context ends with the task and there is nothing to restore.
+    shares_context: bool,
+    /// What is current inside, between the steps of a task that shares its context.
+    inside: Option<Py<PyAny>>,
+    timings: Option<Timings>,
+}
+
+/// The coroutine of a task, inside the task's span.
+#[pyclass(frozen, module = "rvh_trace")]
+pub(super) struct TaskCoroutine {
+    state: AttachedCell<State>,
+}
+
+/// Objects of tasks that are over. Never of one that is not: being let go of is how a task is known to be destroyed.
+static LAST: LastTwo<TaskCoroutine> = LastTwo::new();
+
+/// What a new task may use again.
+pub(super) struct Unused<'py> {
+    coroutine: Option<Bound<'py, TaskCoroutine>>,
+    span: Option<Bound<'py, Span>>,
+}
+
+impl Unused<'_> {
+    /// A buffer for the span.
+    #[inline]
+    pub(super) fn take_buffer(&self, py: Python<'_>) -> Vec<u8> {
+        self.span
+            .as_ref()
+            .map_or_else(take_buffer, |span| span.get().take_buffer(py))
+    }
+}
+
+/// What to do for a step before the wrapped coroutine runs.
+struct Resumed<'py> {
+    inner: Bound<'py, PyAny>,
+    /// Nothing, because it has started and has its context for itself, or is done.
+    is_plain: bool,
+    is_timed: bool,
+}
+
+impl TaskCoroutine {
+    /// The object of an earlier task, and its span, if nobody holds them.
+    #[inline]
+    pub(super) fn unused(py: Python<'_>) -> Unused<'_> {
+        let coroutine = LAST.take_unused(py);
+        let span = coroutine.as_ref().and_then(|coroutine| {
+            let span = coroutine.get().state.with(py, |state| {
+                let span = state.span.as_ref().filter(|span| is_unused(span))?;
+                Some(span.bind(py).clone())
+            });
+            span.flatten()
+        });
+        Unused { coroutine, span }
+    }
+
+    /// Puts `coroutine` into a span, which has started.
+    #[inline]
+    pub(super) fn around<'py>(
+        coroutine: &Bound<'py, PyAny>,
+        unused: Unused<'py>,
+        body: Body,
+        shares_context: bool,
+        timings: Option<Timings>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = coroutine.py();
+        let span = if let Some(span) = unused.span {
+            span.get().reuse(py, body);
+            span
+        } else {
+            Span::object(py, body)?
+        };
+        let state = State {
+            inner: Some(coroutine.clone().unbind()),
+            inside: shares_context.then(|| span.clone().into_any().unbind()),
+            span: Some(span.unbind()),
+            phase: Phase::New,
+            shares_context,
+            timings,
+        };
+        let Some(unused) = unused.coroutine else {
+            let state = AttachedCell::new(state);
+            return Bound::new(py, Self { state });
+        };
+        let old = unused
+            .get()
+            .state
+            .with(py, |old| std::mem::replace(old, state));
+        if let Some(old) = old {
+            drop((
+                old.inner.map(|inner| inner.into_bound(py)),
+                old.span.map(|span| span.into_bound(py)),
+            ));
+        }
+        Ok(unused)
+    }
+
+    /// Lets tasks step it without `__next__`. At import.
+    #[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
+    pub(super) fn initialise(py: Python<'_>) {
+        let class = py.get_type::<Self>();
+        // SAFETY: attached; a heap type of ours, whose `tp_as_async` is part of it; nobody has an object of it yet.
+        unsafe {
+            let slots = (*class.as_type_ptr()).tp_as_async;
+            if !slots.is_null() {
+                (*slots).am_send = Some(am_send);
+                ffi::PyType_Modified(class.as_type_ptr());
+            }
+        }
+    }
+
+    #[inline]
+    fn step<'py>(slf: &Bound<'py, Self>, step: &Step<'_, 'py>) -> Stepped<'py> {
+        let py = slf.py();
+        let state = &slf.get().state;
+        let resumed = state.with(py, |state| {
+            let inner = state.inner.as_ref()?.bind(py).clone();
+            let is_new = state.phase == Phase::New;
+            Some(Resumed {
+                inner,
+                is_plain: !is_new && !state.shares_context,
+                is_timed: state.timings.is_some(),
+            })
+        });
+        let Some(resumed) = resumed.flatten() else {
+            return Stepped::Raised(collected());
+        };
+        if !resumed.is_plain {
+            return Self::take_turn(slf, step, &resumed);
+        }
+        let stepped = if resumed.is_timed {
+            let from = Ticks::now();
+            let stepped = run(&resumed.inner, step);
+            let to = Ticks::now();
+            state.with(py, |state| {
+                if let Some(timings) = &mut state.timings {
+                    timings.count(from, to);
+                }
+            });
+            stepped
+        } else {
+            run(&resumed.inner, step)
+        };
+        match stepped {
+            Stepped::Yielded(_) => stepped,
+            ended => Self::finish(slf, ended, Fate::Ran),
+        }
+    }
+
+    /// The first step, and every step in a context that others use.
+    fn take_turn<'py>(
+        slf: &Bound<'py, Self>,
+        step: &Step<'_, 'py>,
+        resumed: &Resumed<'py>,
+    ) -> Stepped<'py> {
+        let py = slf.py();
+        let state = &slf.get().state;
+        let begun = state.with(py, |state| {
+            let is_new = state.phase == Phase::New;
+            if is_new {
+                state.phase = Phase::Started;
+            }
+            let span = state.span.as_ref().map(|span| span.bind(py).clone());
+            (is_new, state.shares_context, span)
+        });
+        let (is_new, shares_context, span) = begun.unwrap_or_default();
+        // asyncio throws into a task that was cancelled before its first step: no line of it runs.
+        let is_thrown = is_new && matches!(step, Step::Throw(_));
+        let mut outside = None;
+        let entered = if shares_context {
+            let inside = state.with(py, |state| state.inside.take()).flatten();
+            let inside = inside.map(|inside| inside.into_bound(py));
+            guard(py, "switching the current span", || {
+                outside = current::swap_to(py, inside.as_ref())?;
+                Ok(())
+            })
+        } else {
+            enter(span)
+        };
+        if let Err(error) = entered {
+            return Self::finish(slf, Stepped::Raised(error), Fate::Ran);
+        }
+        let from = Ticks::now();
+        let stepped = run(&resumed.inner, step);
+        let to = Ticks::now();
+        if shares_context {
+            let left = guard(py, "switching the current span", || {
+                current::swap_to(py, outside.as_ref())
+            });
+            let left = match left {
+                Ok(left) => left.flatten(),
+                Err(error) => return Self::finish(slf, Stepped::Raised(error), Fate::Ran),
+            };
+            state.with(py, |state| state.inside = left.map(Bound::unbind));
+        }
+        let is_over = !matches!(stepped, Stepped::Yielded(_));
+        if is_thrown && is_over {
+            return Self::finish(slf, stepped, Fate::NeverStarted);
+        }
+        state.with(py, |state| {
+            if let Some(timings) = &mut state.timings {
+                timings.count(from, to);
+            }
+        });
+        if is_over {
+            Self::finish(slf, stepped, Fate::Ran)
+        } else {
+            stepped
+        }
+    }
+
+    /// Ends the span with the first end of the coroutine.
+    #[inline]
+    fn finish<'py>(slf: &Bound<'py, Self>, ended: Stepped<'py>, fate: Fate) -> Stepped<'py> {
+        let py = slf.py();
+        let raised = match &ended {
+            Stepped::Raised(error) => Some(error.value(py)),
+            _ => None,
+        };
+        match Self::end(slf, raised, fate) {
+            Ok(()) => ended,
+            Err(error) => Stepped::Raised(error),
+        }
+    }
+
+    #[inline]
+    fn end(
+        slf: &Bound<'_, Self>,
+        raised: Option<&Bound<'_, PyBaseException>>,
+        fate: Fate,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let first = slf.get().state.with(py, |state| {
+            if state.phase == Phase::Done {
+                return None;
+            }
+            state.phase = Phase::Done;
+            let span = state.span.as_ref()?.bind(py).clone();
+            // A coroutine that is over holds nothing of the user's; of other objects that is not known.
+            let inner = state.inner.as_ref()?.bind(py);
+            let is_empty = is_coroutine(inner) && raised.is_none();
+            Some((span, state.timings.take(), state.inside.take(), is_empty))
+        });
+        let Some((span, timings, inside, is_empty)) = first.flatten() else {
+            return Ok(());
+        };
+        drop(inside.map(|inside| inside.into_bound(py)));
+        let ended = end_task(&span, Some(slf.as_any()), raised, fate, timings.as_ref());
+        if is_empty {
+            LAST.give(slf);
+        }
+        ended
+    }
+
+    fn inner<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.state.with(py, |state| {
+            state.inner.as_ref().map(|inner| inner.bind(py).clone())
+        });
+        inner.flatten().ok_or_else(collected)
+    }
+}
+
+/// Makes the span current in a context that ends with the task. Never fails.
+#[inline]
+fn enter(span: Option<Bound<'_, Span>>) -> PyResult<Option<()>> {
+    let Some(span) = span else { return Ok(None) };
+    let py = span.py();
+    guard(py, "starting a task span", || {
+        let way_back = Scope::enter_for_good(&span)?;
+        span.get().enter_fresh(py, way_back);
+        Ok(())
+    })
+}
+
+#[inline]
+fn run<'py>(inner: &Bound<'py, PyAny>, step: &Step<'_, 'py>) -> Stepped<'py> {
+    match step {
+        Step::Send(value) => send(inner, value),
+        Step::Throw(arguments) => throw(inner, arguments),
+    }
+}
+
+#[cold]
+fn collected() -> PyErr {
+    PyRuntimeError::new_err("this coroutine was already collected")
+}
+
+/// What CPython calls to step it (PEP 492; `PyIter_Send`).
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn am_send(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: CPython calls attached, with an object of this class, a value and a place for a new reference.
+    unsafe {
+        let py = Python::assume_attached();
+        let slf = Bound::ref_from_ptr(py, &slf).cast_unchecked::<TaskCoroutine>();
+        match TaskCoroutine::step(slf, &Step::Send(Bound::ref_from_ptr(py, &value))) {
+            Stepped::Yielded(value) => {
+                result.write(value.into_ptr());
+                ffi::PySendResult::PYGEN_NEXT
+            }
+            Stepped::Returned(value) => {
+                result.write(value.into_ptr());
+                ffi::PySendResult::PYGEN_RETURN
+            }
+            Stepped::Raised(error) => {
+                error.restore(py);
+                result.write(std::ptr::null_mut());
+                ffi::PySendResult::PYGEN_ERROR
+            }
+        }
+    }
+}
+
+impl Drop for TaskCoroutine {
+    /// A task that was destroyed while it was pending ends its span here.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let fate = match state.phase {
+            Phase::New => Fate::NeverStarted,
+            Phase::Started => Fate::Destroyed,
+            Phase::Done => return,
+        };
+        let (span, timings) = (state.span.take(), state.timings.take());
+        let _ = Python::try_attach(|py| {
+            let span = span?.into_bound(py);
+            end_task(&span, None, None, fate, timings.as_ref()).ok()
+        });
+    }
+}
+
+/// How a method that gives what was yielded says that the coroutine returned.
+fn yielded(stepped: Stepped<'_>) -> PyResult<Bound<'_, PyAny>> {
+    match stepped {
+        Stepped::Yielded(value) => Ok(value),
+        Stepped::Returned(value) => Err(PyErr::from_value(
+            value.py().get_type::<PyStopIteration>().call1((value,))?,
+        )),
+        Stepped::Raised(error) => Err(error),
+    }
+}
+
+#[pymethods]
+impl TaskCoroutine {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        yielded(Self::step(slf, &Step::Send(slf.py().None().bind(slf.py()))))
+    }
+
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        yielded(Self::step(slf, &Step::Send(value)))
+    }
+
+    #[pyo3(signature = (*args))]
+    fn throw<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        yielded(Self::step(slf, &Step::Throw(args)))
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner(py)?;
+        let is_new = slf.get().state.with(py, |state| state.phase == Phase::New);
+        // Some awaitables' iterators have no `close`; `await` skips it then, and so do we.
+        let closed = match inner.getattr_opt(pyo3::intern!(py, "close"))? {
+            Some(close) => close.call0().map(drop),
+            None => Ok(()),
+        };
+        let fate = if is_new == Some(true) {
+            Fate::NeverStarted
+        } else {
+            Fate::Ran
+        };
+        Self::end(
+            slf,
+            closed.as_ref().err().map(|error| error.value(py)),
+            fate,
+        )?;
+        closed
+    }
+
+    /// Debuggers, `Task.get_stack` and `Task.print_stack` look at the wrapped coroutine through these.
+    fn __getattr__<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner(name.py())?.getattr(name)
+    }
+
+    #[getter]
+    fn __name__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner(py)?.getattr(pyo3::intern!(py, "__name__"))
+    }
+
+    #[getter]
+    fn __qualname__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner(py)?.getattr(pyo3::intern!(py, "__qualname__"))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!(
+            "<rvh_trace.TaskCoroutine of {}>",
+            self.inner(py)?.repr()?
+        ))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let visited = self.state.with_collecting(|state| {
+            // No collector looks into a span.
+            visit.call(state.inner.as_ref())?;
+            visit.call(state.inside.as_ref())
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let inner = self.state.with_collecting(|state| state.inner.take());
+        drop(inner);
+    }
+}
