@@ -322,8 +322,8 @@ def test_every_name_that_is_sent_is_declared(
     assert not [one.name for one in spans if DOTTED.fullmatch(one.name) and not registry.is_known_span(one.name)]
 
 
-# The version of HTTP is all that ASGI has of the protocol; metrics of the library are no spans; `init_tracing` tells the
-# resource of the interpreter.
+# The version of HTTP is all that ASGI has of the protocol; metrics of the library are no spans; `init_tracing` tells
+# the resource of the interpreter.
 SENT_BY_NO_DRIVER = {
     "network.protocol.name",
     "otel.component.name",
@@ -358,6 +358,8 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
         asyncio.run(test_semconv.requests())
         asyncio.run(test_semconv.responses())
         asyncio.run(test_semconv.a_blocked_loop())
+        # Spans first, so that the last metrics tell of their export.
+        assert rvh_trace.force_flush()
         assert rvh_trace.shutdown()
         """,
         options=(),
