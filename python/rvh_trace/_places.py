@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from rvh_trace._rvh_trace import MessageCoroutine, Span, SpanCoroutine
+from rvh_trace._rvh_trace import MessageCoroutine, Span, SpanCoroutine, TaskCoroutine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def places() -> tuple[dict[int, Place | None], dict[str, Place]]:
             key = id(place.context)
             by_context[key] = None if key in by_context else place
         coroutine: object = task.get_coro()
-        if isinstance(coroutine, SpanCoroutine):
+        if isinstance(coroutine, TaskCoroutine):
             by_span.update(
                 (held.context.span_id, place) for held in gc.get_referents(coroutine) if isinstance(held, Span)
             )
@@ -126,7 +126,7 @@ _WRAPPERS = frozenset({"anext_awaitable", "async_generator_asend", "async_genera
 
 
 def _is_wrapper(awaited: object) -> bool:
-    return isinstance(awaited, (SpanCoroutine, MessageCoroutine)) or type(awaited).__name__ in _WRAPPERS
+    return isinstance(awaited, (SpanCoroutine, MessageCoroutine, TaskCoroutine)) or type(awaited).__name__ in _WRAPPERS
 
 
 def _stack(awaited: Any) -> Iterator[StackFrame]:

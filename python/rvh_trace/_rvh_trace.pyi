@@ -571,6 +571,19 @@ class SpanCoroutine(Coroutine[Any, Any, Any]):
     def __qualname__(self) -> str: ...  # type: ignore[override]
 
 @final
+class TaskCoroutine(Coroutine[Any, Any, Any]):
+    def send(self, value: Any) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...  # type: ignore[override]
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    @property
+    def __name__(self) -> str: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property
+    def __qualname__(self) -> str: ...  # type: ignore[override]
+
+@final
 class TaskFactory:
     def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
     @property

@@ -92,6 +92,8 @@ mod native {
     #[pymodule_export]
     use super::task::TaskFactory;
     #[pymodule_export]
+    use super::task_coroutine::TaskCoroutine;
+    #[pymodule_export]
     use super::template::SpanTemplate;
     #[pymodule_export]
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
