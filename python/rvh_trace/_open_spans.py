@@ -62,14 +62,14 @@ class OpenSpan:
         age_s: float,
         attributes: Mapping[str, AttributeValue],
     ) -> None:
-        self.name = name
-        self.kind = kind
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.parent_span_id = parent_span_id
-        self.start_unix_ns = start_unix_ns
-        self.age_s = age_s
-        self.attributes = attributes
+        self.name: str = name
+        self.kind: SpanKind = kind
+        self.trace_id: str = trace_id
+        self.span_id: str = span_id
+        self.parent_span_id: str | None = parent_span_id
+        self.start_unix_ns: int = start_unix_ns
+        self.age_s: float = age_s
+        self.attributes: Mapping[str, AttributeValue] = attributes
         self.task: str | None = None
         self.stack: tuple[StackFrame, ...] = ()
         self.children: tuple[OpenSpan, ...] = ()

@@ -32,9 +32,9 @@ class StackFrame:
     __slots__ = ("file", "function", "line")
 
     def __init__(self, file: str, line: int, function: str) -> None:
-        self.file = file
-        self.line = line
-        self.function = function
+        self.file: str = file
+        self.line: int = line
+        self.function: str = function
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} {self.function}"

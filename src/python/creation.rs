@@ -17,6 +17,7 @@ use super::convert::{
 };
 use super::deferred::{DeferredSpan, Pending};
 use super::errors::guard;
+use super::server_span::ServerSpan;
 use super::span::{Body, Span};
 use super::{current, lifecycle};
 use crate::clock::Start;
@@ -267,6 +268,9 @@ pub(super) fn end_forgotten(py: Python<'_>) {
         forgotten.get().end_now(py);
     }
     for forgotten in DeferredSpan::all_unused(py) {
+        forgotten.as_super().get().end_now(py);
+    }
+    for forgotten in ServerSpan::all_unused(py) {
         forgotten.as_super().get().end_now(py);
     }
 }

@@ -42,6 +42,11 @@ impl ServerSpan {
         LAST.unused(py)
     }
 
+    /// The objects of earlier requests that nobody holds.
+    pub(super) fn all_unused(py: Python<'_>) -> Vec<Bound<'_, Self>> {
+        LAST.all_unused(py)
+    }
+
     /// The buffer of that object, or another one.
     #[inline]
     pub(super) fn take_buffer(py: Python<'_>, unused: Option<&Bound<'_, Self>>) -> Vec<u8> {

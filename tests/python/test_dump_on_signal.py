@@ -1,6 +1,7 @@
 """`dump_on_signal`: the open spans on standard error, whatever the process is doing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -245,7 +246,7 @@ class TestInstalling:
             signal.signal(signal.SIGUSR2, on_top)
             with InMemoryExporter(), span("outer"):
                 signal.raise_signal(signal.SIGUSR2)
-            assert capfd.readouterr().err.startswith("rvh_trace: 1 open span\nouter  ")
+            assert re.search(r"^rvh_trace: \d+ open spans?\n(.*\n)*outer  ", capfd.readouterr().err)
             undo()
             assert signal.getsignal(signal.SIGUSR2) is on_top
             signal.raise_signal(signal.SIGUSR2)

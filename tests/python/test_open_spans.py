@@ -15,6 +15,7 @@ import uvloop
 from handmade_server import LAST_BODY, START, http_scope, serve
 from interpreter import run_quietly
 
+import rvh_trace
 from rvh_trace import (
     OpenSpan,
     OpenSpans,
@@ -22,7 +23,6 @@ from rvh_trace import (
     extract,
     install_task_factory,
     new_span,
-    open_spans,
     span,
     span_future,
     trace,
@@ -31,6 +31,20 @@ from rvh_trace import (
 from rvh_trace.testing import InMemoryExporter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+left_over: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def without_what_others_left() -> None:
+    """Other tests start requests that nobody ever finishes."""
+    gc.collect()
+    left_over.clear()
+    left_over.update(one.span_id for _, one in rvh_trace.open_spans().walk())
+
+
+def open_spans() -> OpenSpans:
+    return OpenSpans(one for one in rvh_trace.open_spans() if one.span_id not in left_over)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -148,15 +162,15 @@ class TestWhatIsOpen:
         import random
 
         order = random.Random(7)
-        made = [new_span(f"span {number}") for number in range(5_000)]
+        made = [new_span(f"span {number}") for number in range(1_000)]
         order.shuffle(made)
         while made:
             assert {one.span_id for one in open_spans()} == {one.context.span_id for one in made}
-            for one in made[: len(made) // 2 + 1]:
+            some, made = made[: len(made) // 2 + 1], made[len(made) // 2 + 1 :]
+            while some:
                 if order.random() < 0.5:
-                    one.end()
-            del one
-            made = made[len(made) // 2 + 1 :]
+                    some[-1].end()
+                some.pop()
         gc.collect()
         assert open_spans() == ()
         with span("after"):
@@ -196,7 +210,7 @@ class TestWhatIsOpen:
 
         def work() -> None:
             try:
-                while not stop.is_set():
+                while not stop.wait(0.001):
                     kept = [new_span("kept") for _ in range(20)]
                     with span("a"), span("b"), span("c"):
                         pass
@@ -207,7 +221,7 @@ class TestWhatIsOpen:
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for _ in range(200):
+        for _ in range(50):
             assert {one.name for _, one in open_spans().walk()} <= {"kept", "a", "b", "c"}
         stop.set()
         for thread in threads:
