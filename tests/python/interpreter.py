@@ -28,14 +28,16 @@ class Finished:
         return [line for line in self.stderr.splitlines() if line.startswith("rvh_trace: ")]
 
 
-def run_script(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> Finished:
+def run_script(
+    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
+) -> Finished:
     """Runs a script with nothing in its environment but what it needs and `environ`."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     process = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(script)],
         env=kept | {"PYTHONIOENCODING": "utf-8"} | environ,
         capture_output=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
         text=True,
         encoding="utf-8",
@@ -45,7 +47,7 @@ def run_script(script: str, *, options: tuple[str, ...] = ("-W", "error"), **env
 
 def run_quietly(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> str:
     """Runs a script that must succeed without a word on standard error; what it printed."""
-    finished = run_script(script, options=options, **environ)
+    finished = run_script(script, options=options, timeout_s=TIMEOUT_S, **environ)
     if (finished.returncode, finished.stderr) != (0, ""):
         raise AssertionError(f"exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout

@@ -288,8 +288,8 @@ def test_every_name_that_is_sent_is_declared(
     assert not [one.name for one in spans if DOTTED.fullmatch(one.name) and not registry.is_known_span(one.name)]
 
 
-# The version of HTTP is all that ASGI has of the protocol; metrics of the library are no spans; `init_tracing` tells the
-# resource of the interpreter.
+# The version of HTTP is all that ASGI has of the protocol; what the library says of itself is in metrics; `init_tracing`
+# tells the resource of the interpreter.
 SENT_BY_NO_DRIVER = {
     "network.protocol.name",
     "otel.component.name",
@@ -323,6 +323,7 @@ def test_every_metric_that_is_sent_is_declared(receiver: Receiver) -> None:
                                metric_cardinality_limit=2, self_metrics=True, max_queue_size=10_000)
         asyncio.run(test_semconv.requests())
         asyncio.run(test_semconv.responses())
+        assert rvh_trace.force_flush()  # How long an export took is known to the next.
         assert rvh_trace.shutdown()
         """,
         options=(),
