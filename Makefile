@@ -31,8 +31,9 @@ test-rust:
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
 
-soak: $(BUILT) $(VENV)/.group-test ## A million examples with and without the middleware, about two hours, and ten million tasks; EXAMPLES=n, TASKS=n
+soak: $(BUILT) $(VENV)/.group-test ## Ten million tasks, ten minutes without a collector, a million examples with and without the middleware: hours; EXAMPLES=n, TASKS=n
 	RVH_TRACE_STRICT=1 RVH_TRACE_TASKS=$(or $(TASKS),10000000) $(BIN)/python -m pytest -o faulthandler_timeout=36000 tests/python/tasks/test_soak.py
+	RVH_TRACE_STRICT=1 RVH_TRACE_SOAK_S=600 $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/test_memory.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/transparency
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine

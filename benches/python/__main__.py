@@ -12,10 +12,11 @@ from pathlib import Path
 
 from .collector import CollectorError, collector
 from .imports import NATIVE_MODULES, ModuleSize, module_size
-from .results import Group, idle_group, import_group, size_group, subject_group
+from .pipeline import Pipeline, measure_pipeline
+from .results import Group, idle_group, import_group, pipeline_group, size_group, subject_group
 from .run import contenders, measure_idle_loops, measure_imports, measure_subjects
 from .sample import Pair, Sample
-from .subjects import IDLE, IMPORT, NAMES, SIZE, SUBJECTS, Key
+from .subjects import IDLE, IMPORT, NAMES, PIPELINE, SIZE, SUBJECTS, Key
 from .table import markdown, plain
 
 METHOD = """\
@@ -37,10 +38,11 @@ class Effort:
     budget_s: float
     import_pairs: int
     idle_pairs: int
+    loads: int
 
 
-QUICK = Effort(rounds=5, budget_s=0.1, import_pairs=9, idle_pairs=1)
-FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41, idle_pairs=7)
+QUICK = Effort(rounds=5, budget_s=0.1, import_pairs=9, idle_pairs=1, loads=1)
+FULL = Effort(rounds=15, budget_s=0.25, import_pairs=41, idle_pairs=7, loads=5)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Measured:
     versions: Mapping[str, str]
     missing: Mapping[str, str]
     failures: Mapping[str, str]
+    pipeline: Pipeline | None
     imports: Mapping[str, Sequence[Pair]]
     idle: Mapping[str, Sequence[Pair]]
     sizes: Mapping[str, ModuleSize | None]
@@ -84,7 +87,8 @@ def measure(names: Sequence[str], effort: Effort, endpoint: str | None) -> tuple
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
     failures: dict[str, str] = {}
-    if subjects:
+    pipeline = None
+    if subjects or PIPELINE in names:
         with destination(endpoint) as (described, url):
             for subject in subjects:
                 # New processes for each group of lines: none depends on what else was asked for.
@@ -94,11 +98,14 @@ def measure(names: Sequence[str], effort: Effort, endpoint: str | None) -> tuple
                     versions |= {name: process.version} if process.version else {}
                     missing |= {name: process.missing} if process.missing is not None else {}
                     failures |= {name: process.failure} if process.failure is not None else {}
+            if PIPELINE in names:
+                pipeline = measure_pipeline(url, effort.loads)
     return described, Measured(
         samples,
         versions,
         missing,
         failures,
+        pipeline,
         measure_imports(effort.import_pairs) if IMPORT in names else {},
         measure_idle_loops(effort.idle_pairs) if IDLE in names else {},
         {name: module_size(name) for name in NATIVE_MODULES} if SIZE in names else {},
@@ -114,6 +121,8 @@ def groups(names: Sequence[str], measured: Measured) -> list[Group]:
     found = [
         subject_group(subject, measured.samples[subject.name], absent) for subject in SUBJECTS if subject.name in names
     ]
+    if measured.pipeline is not None:
+        found.append(pipeline_group(measured.pipeline))
     if measured.imports:
         found.append(import_group(measured.imports))
     if measured.idle:
@@ -145,6 +154,7 @@ def as_json(head: str, measured: Measured) -> str:
                 for name, of_subject in measured.samples.items()
                 for key, rounds in of_subject.items()
             },
+            "pipeline": measured.pipeline and asdict(measured.pipeline),
             "imports": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.imports.items()},
             "idle": {name: [asdict(pair) for pair in pairs] for name, pairs in measured.idle.items()},
             "sizes": {name: size and asdict(size) for name, size in measured.sizes.items()},

@@ -5,12 +5,17 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from .imports import ModuleSize
+from .pipeline import MIB, Load, Pipeline
 from .sample import Pair, Sample
 from .subjects import (
+    EXPORT_CPU_TARGET,
+    EXPORT_RATE_TARGET,
     IDLE_TARGET,
     IDLE_TITLE,
     IMPORT_TARGET,
     IMPORT_TITLE,
+    PIPELINE_TITLE,
+    RESIDENT_TARGET,
     SIZE_TARGET,
     SIZE_TITLE,
     Comparison,
@@ -125,6 +130,36 @@ def subject_group(subject: Subject, samples: Samples, absent: Callable[[Key], st
     """The lines of a subject; `absent` says why an entry was not measured."""
     entries = [_entry(entry, subject.measure, samples, absent(entry.key)) for entry in subject.entries]
     return Group(subject.title, [*entries, *(_comparison(comparison, samples) for comparison in subject.comparisons)])
+
+
+def pipeline_group(pipeline: Pipeline) -> Group:
+    """What the exporter thread takes, sends and holds."""
+    if not pipeline.sent:
+        return Group(PIPELINE_TITLE, [Line("rvh_trace", result="measured on Linux alone")])
+
+    def memory(who: str, loads: Sequence[Load], growth: bool, target: Target | None) -> Line:
+        values = [(load.growth_bytes if growth else load.added_bytes) / MIB for load in loads]
+        return _line(who, values, lambda value: f"{value:+.1f} MiB", target, 0)
+
+    rate = _line(
+        "exported a second",
+        [-value for value in pipeline.per_second],
+        lambda value: f"{-value:,.0f}/s",
+        EXPORT_RATE_TARGET,
+        pipeline.lost,
+    )
+    exported = sum(load.exported for load in pipeline.sent)
+    lost = f", {pipeline.lost:,} LOST" if pipeline.lost else ""
+    return Group(
+        PIPELINE_TITLE,
+        [
+            _line("exporter thread, CPU a span", pipeline.cpu_ns_per_span, duration, EXPORT_CPU_TARGET, pipeline.lost),
+            replace(rate, exported=f"{exported:,}{lost}"),
+            memory("resident, over the application", pipeline.sent, False, RESIDENT_TARGET),
+            memory("the same without a collector", pipeline.undelivered, False, RESIDENT_TARGET),
+            memory("of it by the second half million", pipeline.undelivered, True, None),
+        ],
+    )
 
 
 def import_group(imports: Mapping[str, Sequence[Pair]]) -> Group:

@@ -208,4 +208,9 @@ SIZE = "size"
 SIZE_TITLE = "the native module, stripped (MB = 1,000,000 bytes)"
 SIZE_TARGET = Target(6_000_000, "<= 6 MB")
 
-NAMES = (*(subject.name for subject in SUBJECTS), IMPORT, IDLE, SIZE)
+PIPELINE = "pipeline"
+PIPELINE_TITLE = "the pipeline: a million spans, 200,000 a second, application and exporter on one core, http/protobuf"
+EXPORT_CPU_TARGET = Target(200, "<= 0.2 us")
+EXPORT_RATE_TARGET = Target(-200_000, ">= 200,000/s")
+RESIDENT_TARGET = Target(12, "<= +12 MiB")
+NAMES = (*(subject.name for subject in SUBJECTS), PIPELINE, IMPORT, IDLE, SIZE)
