@@ -155,7 +155,7 @@ EVERYTHING: dict[str, Any] = {
 """Every option of the middleware that may add a name, so that it adds all it can."""
 
 # These leave requests out, or change values.
-ADDS_NO_NAME = {"app", "excluded_urls", "framework", "known_methods", "sanitize_headers"}
+ADDS_NO_NAME = {"app", "excluded_urls", "flush_at_shutdown", "framework", "known_methods", "sanitize_headers"}
 
 
 def middleware(app: Any) -> Any:
