@@ -15,9 +15,11 @@ mod deferred;
 mod errors;
 mod exception;
 mod exchange;
+mod finalisation;
 mod future;
 mod hook;
 mod imports;
+mod interpreter;
 mod lifecycle;
 mod measurement;
 mod message;
@@ -46,6 +48,10 @@ use pyo3::prelude::*;
 /// The native module of `rvh_trace`.
 #[pymodule(name = "_rvh_trace")]
 mod native {
+    // Before everything that makes a type.
+    #[pymodule_export]
+    use super::interpreter::main_only;
+
     #[pymodule_export]
     use super::asgi::{ServerInstrumentation, call_directly};
     #[pymodule_export]

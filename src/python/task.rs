@@ -5,7 +5,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::PyTraverseError;
-use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,6 +14,7 @@ use super::convert::{ascii, with_name};
 use super::coroutine::{Ready, SpanCoroutine};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
+use super::finalisation::vectorcall;
 use super::span::{Body, Span};
 use super::{current, imports, lifecycle};
 use crate::span::SpanKind;
@@ -95,8 +95,7 @@ impl TaskFactory {
         // SAFETY: attached; one positional argument and one value for the one keyword name, all valid for the call; the
         // result is a new reference or null with an error set.
         unsafe {
-            let result =
-                ffi::PyObject_Vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
+            let result = vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
             Bound::from_owned_ptr_or_err(py, result)
         }
     }
