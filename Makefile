@@ -15,7 +15,7 @@ PROFILE ?= release
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
-.PHONY: help demo test test-rust test-python test-all soak lint deny format docs-tables bench bench-server bench-rust build clean
+.PHONY: help demo test test-rust test-python test-all soak fuzz test-asan lint deny format docs-tables bench bench-server bench-rust build clean
 
 help: ## What one can make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,10 +31,29 @@ test-rust:
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
 
-soak: $(BUILT) $(VENV)/.group-test ## Ten million tasks, ten minutes without a collector, a million examples with and without the middleware: hours; EXAMPLES=n, TASKS=n
+soak: $(BUILT) $(VENV)/.group-test ## Hours: 1,000 forks, ten million tasks, ten minutes without a collector, a million examples; EXAMPLES=n, TASKS=n
+	RVH_TRACE_STRICT=1 RVH_TRACE_FORKS=1000 $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/test_process_models.py tests/python/test_threads.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_TASKS=$(or $(TASKS),10000000) $(BIN)/python -m pytest -o faulthandler_timeout=36000 tests/python/tasks/test_soak.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_SOAK_S=600 $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/test_memory.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/transparency
+
+# What cargo-fuzz passes, for a toolchain that is not nightly: RUSTC_BOOTSTRAP lets it take -Z.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table --cfg fuzzing
+
+fuzz: ## Fuzzes what reads the bytes of strangers, under AddressSanitizer; SECONDS_EACH=n for another time than 60 a target
+	cd fuzz && RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(COVERAGE) -Zsanitizer=address -Ccodegen-units=1" \
+		cargo build --release --target $(HOST) --target-dir ../target/fuzz
+	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		mkdir -p target/fuzz/found/$$target; \
+		target/fuzz/$(HOST)/release/$$target target/fuzz/found/$$target fuzz/corpus/$$target \
+			-artifact_prefix=target/fuzz/$$target- -max_total_time=$(or $(SECONDS_EACH),60) -timeout=5 -print_final_stats=1; \
+	done
+
+test-asan: ## The unit tests of the core under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+		cargo test --no-default-features --lib --target $(HOST) --target-dir target/asan
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine
 	@for version in 3.11 3.12 3.13 3.14; do \

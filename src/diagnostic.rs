@@ -72,8 +72,13 @@ pub fn log_once(level: Level, cause: &'static str, message: impl FnOnce() -> Str
 
 /// Counts an error that was swallowed so that user code goes on, and logs its cause once.
 pub fn swallowed(cause: &'static str, message: impl FnOnce() -> String) {
-    ERRORS.fetch_add(1, Ordering::Relaxed);
+    count_swallowed();
     log_once(Level::Warn, cause, message);
+}
+
+/// Counts an error that was swallowed where nothing can be said about it.
+pub fn count_swallowed() {
+    ERRORS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// How many errors were swallowed since the process started.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use super::cell::AttachedCell;
+use super::finalisation::iter_send;
 use super::span::Span;
 
 /// An awaitable that is done: what `__aenter__` and `__aexit__` return.
@@ -194,7 +195,7 @@ pub(super) fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) ->
     let mut result = std::ptr::null_mut();
     // SAFETY: attached; both are valid objects. PyIter_Send falls back to the `send` method for whatever is not an
     // iterator or a coroutine, and sets `result` to a new reference unless it fails.
-    let outcome = unsafe { ffi::PyIter_Send(inner.as_ptr(), value.as_ptr(), &raw mut result) };
+    let outcome = unsafe { iter_send(inner.as_ptr(), value.as_ptr(), &raw mut result) };
     if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
         return Stepped::Raised(PyErr::fetch(py));
     }

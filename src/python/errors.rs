@@ -7,7 +7,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::imports;
+use super::{finalisation, imports};
 use crate::diagnostic;
 use crate::error::Error;
 
@@ -67,6 +67,12 @@ pub(super) fn guard<T>(
 fn swallow(py: Python<'_>, cause: &'static str, error: PyErr) -> PyResult<()> {
     if STRICT.load(Ordering::Relaxed) {
         return Err(error);
+    }
+    if finalisation::is_finalising() {
+        // PyO3 0.30 attaches to read an error, and panics when it cannot: outside of `catch_unwind`, that is the end of the
+        // process. Nobody is left to be told.
+        diagnostic::count_swallowed();
+        return Ok(());
     }
     diagnostic::swallowed(cause, || {
         format!("{cause} was ignored: {error}. Later cases are counted in rvh_trace.stats()")

@@ -18,9 +18,11 @@ mod exception;
 mod exchange;
 mod exit;
 mod exporter;
+mod finalisation;
 mod future;
 mod hook;
 mod imports;
+mod interpreter;
 mod lifecycle;
 mod loop_watch;
 mod measurement;
@@ -57,6 +59,10 @@ use pyo3::prelude::*;
 /// The native module of `rvh_trace`.
 #[pymodule(name = "_rvh_trace")]
 mod native {
+    // Before everything that makes a type.
+    #[pymodule_export]
+    use super::interpreter::main_only;
+
     #[pymodule_export]
     use super::asgi::{ServerInstrumentation, call_directly};
     #[pymodule_export]

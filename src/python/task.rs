@@ -17,6 +17,7 @@ use super::convert::{ascii, with_name};
 use super::coroutine::{Ready, is_coroutine};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
+use super::finalisation::vectorcall;
 use super::lifecycle::argument;
 use super::span::{Body, Span};
 use super::task_coroutine::TaskCoroutine;
@@ -150,8 +151,7 @@ impl TaskFactory {
         // SAFETY: attached; one positional argument and one value for the one keyword name, all valid for the call; the
         // result is a new reference or null with an error set.
         unsafe {
-            let result =
-                ffi::PyObject_Vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
+            let result = vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
             Bound::from_owned_ptr_or_err(py, result)
         }
     }

@@ -11,6 +11,7 @@ import textwrap
 from dataclasses import dataclass
 
 TIMEOUT_S = 30.0
+OPTIONS = ("-W", "error")
 KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 
 
@@ -28,14 +29,19 @@ class Finished:
         return [line for line in self.stderr.splitlines() if line.startswith("rvh_trace: ")]
 
 
+def clean_environ(**environ: str) -> dict[str, str]:
+    """What every Python process needs, and `environ`."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
+    return kept | {"PYTHONIOENCODING": "utf-8"} | environ
+
+
 def run_script(
-    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
+    script: str, *, options: tuple[str, ...] = OPTIONS, timeout_s: float = TIMEOUT_S, **environ: str
 ) -> Finished:
     """Runs a script with nothing in its environment but what it needs and `environ`."""
-    kept = {name: value for name, value in os.environ.items() if name in KEPT}
     process = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(script)],
-        env=kept | {"PYTHONIOENCODING": "utf-8"} | environ,
+        env=clean_environ(**environ),
         capture_output=True,
         timeout=timeout_s,
         check=False,
@@ -46,7 +52,7 @@ def run_script(
 
 
 def run_quietly(
-    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
+    script: str, *, options: tuple[str, ...] = OPTIONS, timeout_s: float = TIMEOUT_S, **environ: str
 ) -> str:
     """Runs a script that must succeed without a word on standard error; what it printed."""
     finished = run_script(script, options=options, timeout_s=timeout_s, **environ)
