@@ -202,7 +202,9 @@ impl<T: PyClass> LastTwo<T> {
             return None;
         }
         let unused = self.0.with(py, |last| {
-            let slot = last.iter_mut().find(|slot| slot.as_ref().is_some_and(is_unused))?;
+            let slot = last
+                .iter_mut()
+                .find(|slot| slot.as_ref().is_some_and(is_unused))?;
             slot.take()
         });
         unused.flatten().map(|unused| unused.into_bound(py))

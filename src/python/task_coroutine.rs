@@ -118,7 +118,10 @@ impl TaskCoroutine {
             let state = AttachedCell::new(state);
             return Bound::new(py, Self { state });
         };
-        let old = unused.get().state.with(py, |old| std::mem::replace(old, state));
+        let old = unused
+            .get()
+            .state
+            .with(py, |old| std::mem::replace(old, state));
         if let Some(old) = old {
             drop((
                 old.inner.map(|inner| inner.into_bound(py)),
