@@ -84,15 +84,17 @@ def test_what_the_application_installed_keeps_its_options(spans: InMemoryExporte
 
 
 def test_what_the_application_uninstalled_stays_away(spans: InMemoryExporter) -> None:
-    async def main() -> None:
-        traced = RvhTraceMiddleware(app, task_spans=True)
-        await serve(traced, http_scope())
+    async def uninstall() -> None:
         uninstall_task_factory()
-        await serve(traced, http_scope())
-        await serve(RvhTraceMiddleware(app, task_spans=True), http_scope())
 
-    asyncio.run(main())
-    assert len(spans.named("work")) == 2
+    traced = RvhTraceMiddleware(app, task_spans=True)
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        one.run(serve(traced, http_scope()))
+        one.run(uninstall())
+        one.run(serve(traced, http_scope()))
+        other.run(serve(traced, http_scope()))
+        one.run(serve(traced, http_scope()))
+    assert len(spans.named("work")) == 4
 
 
 def test_every_loop_has_one_and_none_is_kept_alive(spans: InMemoryExporter) -> None:

@@ -6,7 +6,7 @@ import inspect
 import io
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ class TestTaskGroups:
             return await call_next(request)
 
         async def stream(request: Any) -> StreamingResponse:
-            async def parts() -> Any:
+            async def parts() -> AsyncIterator[str]:
                 yield "a"
                 await asyncio.create_task(work())
                 yield "b"
@@ -303,10 +303,10 @@ class TestWhatAPersonSees:
             with span("outer"):
                 task = asyncio.create_task(outer(), name="a name")
                 await asyncio.sleep(0)
+                assert asyncio.iscoroutine(task.get_coro())
+                assert inspect.isawaitable(task.get_coro())
+                assert not inspect.iscoroutine(task.get_coro())  # documented
                 coroutine: Any = task.get_coro()
-                assert asyncio.iscoroutine(coroutine)
-                assert inspect.isawaitable(coroutine)
-                assert not inspect.iscoroutine(coroutine)  # documented
                 assert (coroutine.__name__, coroutine.cr_code.co_name) == ("outer", "outer")
                 assert coroutine.cr_frame.f_code.co_name == "outer"
                 assert coroutine.cr_await.__name__ == "inner"

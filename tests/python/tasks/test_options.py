@@ -34,8 +34,11 @@ async def skip() -> str:
 
 class TestNameAndFilter:
     def test_the_name_is_what_the_function_makes_of_the_coroutine(self, spans: InMemoryExporter, start: Start) -> None:
+        def name(coroutine: Any) -> str:
+            return f"größer {coroutine.cr_frame.f_locals['row']}"
+
         async def main() -> None:
-            install_task_factory(name=lambda coroutine: f"größer {coroutine.cr_frame.f_locals['row']}")
+            install_task_factory(name=name)
             with span("outer"):
                 assert await asyncio.create_task(load(7)) == 7
 

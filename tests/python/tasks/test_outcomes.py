@@ -23,6 +23,18 @@ async def wait() -> None:
     await asyncio.Event().wait()
 
 
+def seconds(one: FinishedSpan, part: str) -> float:
+    value = one.attributes[f"rvh_trace.task.{part}_time"]
+    assert isinstance(value, float)
+    return value
+
+
+def steps_of(one: FinishedSpan) -> int:
+    value = one.attributes["rvh_trace.task.steps"]
+    assert isinstance(value, int)
+    return value
+
+
 def outcome(one: FinishedSpan) -> dict[str, object]:
     return {key: value for key, value in one.attributes.items() if key in (OUTCOME, CANCELLATION, MESSAGE)}
 
@@ -272,9 +284,9 @@ class TestTimings:
 
         start(main())
         children = spans.children(spans.one("outer"))
-        assert sorted(one.attributes["rvh_trace.task.steps"] for one in children) == [1, 2, 11, 1001]
+        assert sorted(steps_of(one) for one in children) == [1, 2, 11, 1001]
         for one in children:
-            parts = [one.attributes[f"rvh_trace.task.{part}_time"] for part in ("queue", "run", "suspended")]
+            parts = [seconds(one, part) for part in ("queue", "run", "suspended")]
             assert all(part >= 0 for part in parts), one
             assert sum(parts) == pytest.approx((one.end_unix_ns - one.start_unix_ns) / 1e9)
 
@@ -309,10 +321,10 @@ class TestTimings:
         busy_span = next(one for one in spans.children(spans.one("outer")) if "busy" in one.name)
         idle_span = next(one for one in spans.children(spans.one("outer")) if "idle" in one.name)
         # Each interval was measured inside of what is compared with it; a hundredth is for the two clocks.
-        assert busy_span.attributes["rvh_trace.task.run_time"] >= spent["busy"] * 0.99
-        assert busy_span.attributes["rvh_trace.task.queue_time"] >= spent["queue"] * 0.99
-        assert idle_span.attributes["rvh_trace.task.suspended_time"] >= (spent["busy"] + spent["queue"]) * 0.99
-        assert idle_span.attributes["rvh_trace.task.run_time"] < idle_span.attributes["rvh_trace.task.suspended_time"]
+        assert seconds(busy_span, "run") >= spent["busy"] * 0.99
+        assert seconds(busy_span, "queue") >= spent["queue"] * 0.99
+        assert seconds(idle_span, "suspended") >= (spent["busy"] + spent["queue"]) * 0.99
+        assert seconds(idle_span, "run") < seconds(idle_span, "suspended")
 
 
 def test_gc_at_every_allocation_changes_nothing() -> None:
