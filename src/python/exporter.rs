@@ -138,7 +138,7 @@ fn custom(exporter: &Bound<'_, PyAny>, name: &'static str) -> PyResult<CustomExp
     let run = py.import("rvh_trace.exporter")?.getattr("run")?.unbind();
     let export = exporter.getattr_opt("export")?;
     if !export.is_some_and(|export| export.is_callable()) {
-        let right = "otlp, console, an OtlpExporter or an object with a method export(spans)";
+        let right = "otlp, console, an OtlpExporter, an object with a method export(spans), or a list of these";
         return Err(wrong_type(exporter, name, right));
     }
     if is_coroutine_function(&exporter.getattr("export")?) {

@@ -102,6 +102,25 @@ pub trait Exporter: Send {
     }
 }
 
+/// [`build`] for one of `count` destinations. What blocks does so on a thread of its own if there are others to hold up.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_one_of(
+    count: usize,
+    config: &ExporterConfig,
+    signal: Signal,
+) -> Result<Box<dyn Exporter>, Error> {
+    let exporter = build(config, signal)?;
+    Ok(match config {
+        ExporterConfig::Console if count > 1 => {
+            Box::new(threaded::ThreadedExporter::off_worker(exporter))
+        }
+        _ => exporter,
+    })
+}
+
 /// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.
 ///
 /// # Errors

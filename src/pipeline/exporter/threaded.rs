@@ -5,9 +5,10 @@
 //! ends when the exporter goes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -83,6 +84,26 @@ impl ThreadedExporter {
         }
     }
 
+    /// `exporter`, which never waits for anything but blocks, on a native thread. Standard output that nobody reads must not
+    /// keep spans from the other destinations.
+    pub fn off_worker(exporter: Box<dyn Exporter>) -> Self {
+        let name = exporter.name().to_owned();
+        let exporter = Mutex::new(Some(exporter));
+        let start = move |jobs| {
+            let exporter = exporter
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(exporter) = exporter {
+                // If there is no thread to be had, the jobs are dropped and the spans are counted as refused.
+                let _ = std::thread::Builder::new()
+                    .name("rvh-trace-output".into())
+                    .spawn(|| serve(exporter, jobs));
+            }
+        };
+        Self::new(name, Arc::new(start))
+    }
+
     async fn ask(&mut self, task: Task) -> Outcome {
         let start = &self.start;
         let jobs = self.jobs.get_or_insert_with(|| {
@@ -130,14 +151,31 @@ impl Exporter for ThreadedExporter {
     }
 }
 
+fn serve(mut exporter: Box<dyn Exporter>, mut jobs: Jobs) {
+    while let Some(job) = jobs.take() {
+        let outcome = match &job.task {
+            Task::Export(request) => exporter.export(request.clone(), 0).now_or_never(),
+            Task::ForceFlush => exporter
+                .force_flush()
+                .now_or_never()
+                .map(|()| Outcome::DELIVERED),
+            Task::Shutdown => exporter
+                .shutdown()
+                .now_or_never()
+                .map(|()| Outcome::DELIVERED),
+        };
+        job.answer(outcome.unwrap_or_else(|| Outcome::Rejected {
+            error: "the exporter waits, and has nothing to wait on".to_owned(),
+        }));
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
     use std::time::Duration;
-
-    use futures::FutureExt;
 
     use super::super::testing::runtime;
     use super::*;
