@@ -76,6 +76,9 @@ pub trait Exporter: Send {
     /// The name used in logs: `otlp http http://localhost:4318/v1/traces`.
     fn name(&self) -> &str;
 
+    /// Called once, on the worker, when the first item is on its way.
+    fn start(&mut self) {}
+
     /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `items` spans or
     /// `ExportMetricsServiceRequest` of as many metrics.
     ///

@@ -1,8 +1,8 @@
 //! An exporter that works on a thread of its own, because its work blocks or needs what the worker must not touch.
 //!
 //! The worker hands one job over and waits for its answer, without blocking; at most one more waits in between. A job that
-//! the worker has given up on is not begun. The thread starts with the first job, is started again in a forked child, and
-//! ends when the exporter goes.
+//! the worker has given up on is not begun. The thread starts with the worker, so again in a forked child, and ends when the
+//! exporter goes.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +64,8 @@ pub struct ThreadedExporter {
     name: String,
     start: StartThread,
     jobs: Option<mpsc::Sender<Job>>,
+    /// Whether it was ever given spans.
+    has_exported: bool,
 }
 
 impl fmt::Debug for ThreadedExporter {
@@ -81,7 +83,17 @@ impl ThreadedExporter {
             name,
             start,
             jobs: None,
+            has_exported: false,
         }
+    }
+
+    fn jobs(&mut self) -> &mpsc::Sender<Job> {
+        let start = &self.start;
+        self.jobs.get_or_insert_with(|| {
+            let (jobs, received) = mpsc::channel(1);
+            start(Jobs(received));
+            jobs
+        })
     }
 
     /// `exporter`, which never waits for anything but blocks, on a native thread. Standard output that nobody reads must not
@@ -105,14 +117,8 @@ impl ThreadedExporter {
     }
 
     async fn ask(&mut self, task: Task) -> Outcome {
-        let start = &self.start;
-        let jobs = self.jobs.get_or_insert_with(|| {
-            let (jobs, received) = mpsc::channel(1);
-            start(Jobs(received));
-            jobs
-        });
         let (answer, answered) = oneshot::channel();
-        let asked = jobs.send(Job { task, answer }).await.is_ok();
+        let asked = self.jobs().send(Job { task, answer }).await.is_ok();
         let outcome = if asked { answered.await.ok() } else { None };
         outcome.unwrap_or_else(|| Outcome::Rejected {
             error: format!("the thread of {} has ended", self.name),
@@ -125,14 +131,19 @@ impl Exporter for ThreadedExporter {
         &self.name
     }
 
+    fn start(&mut self) {
+        self.jobs();
+    }
+
     fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
+        self.has_exported = true;
         Box::pin(self.ask(Task::Export(request)))
     }
 
     fn force_flush(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // It holds nothing back if it has never got anything.
-            if self.jobs.is_some() {
+            if self.has_exported {
                 self.ask(Task::ForceFlush).await;
             }
         })
@@ -140,7 +151,7 @@ impl Exporter for ThreadedExporter {
 
     fn shutdown(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            if self.jobs.is_some() {
+            if self.has_exported {
                 self.ask(Task::Shutdown).await;
             }
         })
@@ -196,8 +207,9 @@ mod tests {
         let (mut exporter, started) = exporter();
         assert!(
             started.try_recv().is_err(),
-            "no thread before the first job"
+            "no thread before it is started"
         );
+        exporter.start();
         let thread = std::thread::spawn(move || {
             let mut jobs = started.recv().unwrap();
             let mut seen = Vec::new();
@@ -262,8 +274,12 @@ mod tests {
             "{outcome:?}"
         );
         let mut unused = ThreadedExporter::new("unused".into(), Arc::new(drop));
+        unused.start();
         assert_eq!(unused.force_flush().now_or_never(), Some(()));
         assert_eq!(unused.shutdown().now_or_never(), Some(()));
-        assert!(unused.jobs.is_none(), "nothing was started for a flush");
+        assert!(
+            !unused.has_exported,
+            "answered at once, although nobody would"
+        );
     }
 }
