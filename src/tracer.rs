@@ -328,7 +328,9 @@ fn build_exporters(
         let build = move || {
             exporters
                 .iter()
-                .filter_map(|exporter| exporter::build(exporter, signal).ok())
+                .filter_map(|exporter| {
+                    exporter::build_one_of(exporters.len(), exporter, signal).ok()
+                })
                 .collect()
         };
         std::sync::Arc::new(build) as BuildExporters

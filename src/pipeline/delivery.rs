@@ -77,7 +77,8 @@ pub(super) struct Delivery {
 }
 
 impl Destination {
-    pub(super) fn new(exporter: Box<dyn Exporter>, signal: Signal) -> Self {
+    pub(super) fn new(mut exporter: Box<dyn Exporter>, signal: Signal) -> Self {
+        exporter.start();
         diagnostic::log(
             Level::Debug,
             &format!("{} go to {}", signal.items(), exporter.name()),

@@ -3,7 +3,7 @@
 //! A Python exporter is called on a Python thread of its own, which waits for its jobs without the GIL; the worker waits for
 //! the answer and never takes the GIL. That thread runs `rvh_trace.exporter.run`, so that at exit no Rust frame is
 //! beneath the user's code: CPython up to 3.13 ends threads by unwinding them. It is started by a native thread that
-//! lives for that moment alone, because only the first span to export needs it, and the worker must not wait for the GIL.
+//! lives for that moment alone, because only the first span needs it, and the worker must not wait for the GIL.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -138,7 +138,7 @@ fn custom(exporter: &Bound<'_, PyAny>, name: &'static str) -> PyResult<CustomExp
     let run = py.import("rvh_trace.exporter")?.getattr("run")?.unbind();
     let export = exporter.getattr_opt("export")?;
     if !export.is_some_and(|export| export.is_callable()) {
-        let right = "otlp, console, an OtlpExporter or an object with a method export(spans)";
+        let right = "otlp, console, an OtlpExporter, an object with a method export(spans), or a list of these";
         return Err(wrong_type(exporter, name, right));
     }
     if is_coroutine_function(&exporter.getattr("export")?) {
@@ -181,9 +181,17 @@ fn start_thread(jobs: Jobs, parts: &Parts, name: &str) {
             current: Mutex::new(None),
         };
         let (run, exporter) = &*parts;
+        let run = run.bind(py);
+        let arguments = (queue, exporter).into_pyobject(py)?;
         // Not `threading.Thread`, whose `start` waits for the other thread.
-        py.import("_thread")?
-            .call_method1("start_new_thread", (run, (queue, exporter)))?;
+        let started = py
+            .import("_thread")?
+            .call_method1("start_new_thread", (run, &arguments));
+        if started.is_err() {
+            // CPython 3.12 starts no thread at exit (python/cpython#104690). This one lasts long enough for what a
+            // process that has just begun has to send; that it has Rust frames matters after the deadline of the exit alone.
+            run.call1(arguments)?;
+        }
         Ok(())
     };
     let spawned = std::thread::Builder::new()

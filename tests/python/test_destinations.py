@@ -152,6 +152,25 @@ class TestSeveral:
         assert names(receiver) == [f"op{number}" for number in range(100)]
         assert any("connection refused" in line for line in finished.warnings), finished.stderr
 
+    def test_standard_output_that_nobody_reads_holds_up_no_other(self, receiver: Receiver) -> None:
+        finished = run_script(
+            """
+            import os
+            import rvh_trace
+            read, write = os.pipe()
+            os.dup2(write, 1)
+            rvh_trace.init_tracing("shop", exporter=["otlp", "console"], max_export_batch_size=100)
+            for number in range(2000):
+                with rvh_trace.span(f"a name that fills the pipe after some hundred spans, number {number}"):
+                    pass
+            assert rvh_trace.shutdown(timeout_ms=2_000) is False
+            os._exit(0)
+            """,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert len(names(receiver)) == 2000
+
     def test_metrics_have_destinations_of_their_own(self, receiver: Receiver, another_receiver: Receiver) -> None:
         exporters = f"""exporter=OtlpExporter({receiver.http_endpoint!r}),
             metrics_exporter=[OtlpExporter({another_receiver.http_endpoint!r})]"""

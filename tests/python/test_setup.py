@@ -30,7 +30,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"insecure": "yes"}, ["insecure", "True or False", "str"]),
     ({"certificate": 7}, ["certificate", "a path", "int"]),
     ({"exporter": "carrier pigeon"}, ["exporter", "carrier pigeon", "otlp", "console"]),
-    ({"exporter": 7}, ["exporter", "a string or a list"]),
+    ({"exporter": 7}, ["exporter", "a list of these"]),
     ({"metrics_exporter": "carrier pigeon"}, ["metrics_exporter", "carrier pigeon", "otlp", "console"]),
     ({"metric_export_interval_ms": -1}, ["metric_export_interval_ms", "milliseconds"]),
     ({"metric_cardinality_limit": 0}, ["metric_cardinality_limit", "between 1 and"]),

@@ -88,6 +88,9 @@ pub trait Exporter: Send {
     /// The name used in logs: `otlp http http://localhost:4318/v1/traces`.
     fn name(&self) -> &str;
 
+    /// Called once, on the worker, when the first item is on its way.
+    fn start(&mut self) {}
+
     /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `items` spans or
     /// `ExportMetricsServiceRequest` of as many metrics.
     ///
@@ -123,6 +126,25 @@ pub trait Exporter: Send {
     fn catch_up(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+}
+
+/// [`build`] for one of `count` destinations. What blocks does so on a thread of its own if there are others to hold up.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_one_of(
+    count: usize,
+    config: &ExporterConfig,
+    signal: Signal,
+) -> Result<Box<dyn Exporter>, Error> {
+    let exporter = build(config, signal)?;
+    Ok(match config {
+        ExporterConfig::Console if count > 1 => {
+            Box::new(threaded::ThreadedExporter::off_worker(exporter))
+        }
+        _ => exporter,
+    })
 }
 
 /// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.

@@ -1,13 +1,14 @@
 //! An exporter that works on a thread of its own, because its work blocks or needs what the worker must not touch.
 //!
 //! The worker hands one job over and waits for its answer, without blocking; at most one more waits in between. A job that
-//! the worker has given up on is not begun. The thread starts with the first job, is started again in a forked child, and
-//! ends when the exporter goes.
+//! the worker has given up on is not begun. The thread starts with the worker, so again in a forked child, and ends when the
+//! exporter goes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,6 +64,8 @@ pub struct ThreadedExporter {
     name: String,
     start: StartThread,
     jobs: Option<mpsc::Sender<Job>>,
+    /// Whether it was ever given spans.
+    has_exported: bool,
 }
 
 impl fmt::Debug for ThreadedExporter {
@@ -80,18 +83,42 @@ impl ThreadedExporter {
             name,
             start,
             jobs: None,
+            has_exported: false,
         }
     }
 
-    async fn ask(&mut self, task: Task) -> Outcome {
+    fn jobs(&mut self) -> &mpsc::Sender<Job> {
         let start = &self.start;
-        let jobs = self.jobs.get_or_insert_with(|| {
+        self.jobs.get_or_insert_with(|| {
             let (jobs, received) = mpsc::channel(1);
             start(Jobs(received));
             jobs
-        });
+        })
+    }
+
+    /// `exporter`, which never waits for anything but blocks, on a native thread. Standard output that nobody reads must not
+    /// keep spans from the other destinations.
+    pub fn off_worker(exporter: Box<dyn Exporter>) -> Self {
+        let name = exporter.name().to_owned();
+        let exporter = Mutex::new(Some(exporter));
+        let start = move |jobs| {
+            let exporter = exporter
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(exporter) = exporter {
+                // If there is no thread to be had, the jobs are dropped and the spans are counted as refused.
+                let _ = std::thread::Builder::new()
+                    .name("rvh-trace-output".into())
+                    .spawn(|| serve(exporter, jobs));
+            }
+        };
+        Self::new(name, Arc::new(start))
+    }
+
+    async fn ask(&mut self, task: Task) -> Outcome {
         let (answer, answered) = oneshot::channel();
-        let asked = jobs.send(Job { task, answer }).await.is_ok();
+        let asked = self.jobs().send(Job { task, answer }).await.is_ok();
         let outcome = if asked { answered.await.ok() } else { None };
         outcome.unwrap_or_else(|| Outcome::Rejected {
             error: format!("the thread of {} has ended", self.name),
@@ -104,14 +131,19 @@ impl Exporter for ThreadedExporter {
         &self.name
     }
 
+    fn start(&mut self) {
+        self.jobs();
+    }
+
     fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
+        self.has_exported = true;
         Box::pin(self.ask(Task::Export(request)))
     }
 
     fn force_flush(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // It holds nothing back if it has never got anything.
-            if self.jobs.is_some() {
+            if self.has_exported {
                 self.ask(Task::ForceFlush).await;
             }
         })
@@ -119,7 +151,7 @@ impl Exporter for ThreadedExporter {
 
     fn shutdown(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            if self.jobs.is_some() {
+            if self.has_exported {
                 self.ask(Task::Shutdown).await;
             }
         })
@@ -130,14 +162,31 @@ impl Exporter for ThreadedExporter {
     }
 }
 
+fn serve(mut exporter: Box<dyn Exporter>, mut jobs: Jobs) {
+    while let Some(job) = jobs.take() {
+        let outcome = match &job.task {
+            Task::Export(request) => exporter.export(request.clone(), 0).now_or_never(),
+            Task::ForceFlush => exporter
+                .force_flush()
+                .now_or_never()
+                .map(|()| Outcome::DELIVERED),
+            Task::Shutdown => exporter
+                .shutdown()
+                .now_or_never()
+                .map(|()| Outcome::DELIVERED),
+        };
+        job.answer(outcome.unwrap_or_else(|| Outcome::Rejected {
+            error: "the exporter waits, and has nothing to wait on".to_owned(),
+        }));
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
     use std::time::Duration;
-
-    use futures::FutureExt;
 
     use super::super::testing::runtime;
     use super::*;
@@ -158,8 +207,9 @@ mod tests {
         let (mut exporter, started) = exporter();
         assert!(
             started.try_recv().is_err(),
-            "no thread before the first job"
+            "no thread before it is started"
         );
+        exporter.start();
         let thread = std::thread::spawn(move || {
             let mut jobs = started.recv().unwrap();
             let mut seen = Vec::new();
@@ -224,8 +274,12 @@ mod tests {
             "{outcome:?}"
         );
         let mut unused = ThreadedExporter::new("unused".into(), Arc::new(drop));
+        unused.start();
         assert_eq!(unused.force_flush().now_or_never(), Some(()));
         assert_eq!(unused.shutdown().now_or_never(), Some(()));
-        assert!(unused.jobs.is_none(), "nothing was started for a flush");
+        assert!(
+            !unused.has_exported,
+            "answered at once, although nobody would"
+        );
     }
 }
