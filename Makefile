@@ -31,8 +31,9 @@ test-rust:
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
 
-soak: $(BUILT) $(VENV)/.group-test ## A million examples with and without the middleware, about two hours; EXAMPLES=n for another number
+soak: $(BUILT) $(VENV)/.group-test ## A million examples with and without the middleware, about two hours, and random programs; EXAMPLES=n PROGRAMS=n for other numbers
 	RVH_TRACE_STRICT=1 RVH_TRACE_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/transparency
+	RVH_TRACE_STRICT=1 RVH_TRACE_PROGRAMS=$(or $(PROGRAMS),5000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/programs tests/python/test_scope_order.py
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine
 	@for version in 3.11 3.12 3.13 3.14; do \
