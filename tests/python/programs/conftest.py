@@ -7,13 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture
-def quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Not a line in a log or on standard error."""
+@pytest.fixture(scope="module")
+def frozen() -> Iterator[None]:
+    """What was there before is left out of the collections of every example."""
     gc.collect()
-    gc.freeze()  # makes the collections of every example cheap
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def quiet(frozen: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Not a line in a log or on standard error."""
     with caplog.at_level(logging.WARNING):
         yield
-    gc.unfreeze()
     assert [record.getMessage() for record in caplog.records] == []
     assert capfd.readouterr().err == ""
