@@ -31,11 +31,12 @@ test-rust:
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
 
-soak: $(BUILT) $(VENV)/.group-test ## Hours: 1,000 forks, ten million tasks, ten minutes without a collector, a million examples; EXAMPLES=n, TASKS=n
+soak: $(BUILT) $(VENV)/.group-test ## Hours: 1,000 forks, ten million tasks, ten minutes without a collector, a million examples, random programs; EXAMPLES=n, TASKS=n, PROGRAMS=n
 	RVH_TRACE_STRICT=1 RVH_TRACE_FORKS=1000 $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/test_process_models.py tests/python/test_threads.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_TASKS=$(or $(TASKS),10000000) $(BIN)/python -m pytest -o faulthandler_timeout=36000 tests/python/tasks/test_soak.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_SOAK_S=600 $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/test_memory.py
 	RVH_TRACE_STRICT=1 RVH_TRACE_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/transparency
+	RVH_TRACE_STRICT=1 RVH_TRACE_PROGRAMS=$(or $(PROGRAMS),5000) $(BIN)/python -m pytest -o faulthandler_timeout=3600 tests/python/programs tests/python/test_scope_order.py
 
 # What cargo-fuzz passes, for a toolchain that is not nightly: RUSTC_BOOTSTRAP lets it take -Z.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')

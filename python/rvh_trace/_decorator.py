@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from rvh_trace._rvh_trace import swap_current
+from rvh_trace._rvh_trace import step_in, step_out
 
 if TYPE_CHECKING:
     from rvh_trace._rvh_trace import SpanTemplate
@@ -56,14 +56,14 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], template: Span
         step: Callable[[], Any] = functools.partial(next, body)
         try:
             while True:
-                outside = swap_current(inside)
+                token = step_in(inside)
                 try:
                     item = step()
                 except StopIteration as stop:
                     span.finish()
                     return stop.value
                 finally:
-                    inside = swap_current(outside)
+                    inside = step_out(token)
                 try:
                     sent = yield item
                 except BaseException as error:
@@ -84,14 +84,14 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], template
         step: Callable[[], Any] = functools.partial(_first_step, body)
         try:
             while True:
-                outside = swap_current(inside)
+                token = step_in(inside)
                 try:
                     item = await step()
                 except StopAsyncIteration:
                     span.finish()
                     return
                 finally:
-                    inside = swap_current(outside)
+                    inside = step_out(token)
                 try:
                     sent = yield item
                 except BaseException as error:
@@ -109,11 +109,17 @@ def _first_step(body: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
     """`anext(body)`, with the body kept from the event loop's hooks.
 
     The loop closes the generators it knows, at its end or when they are garbage. It knows the wrapper, which closes the
-    body; both at once would get in each other's way ("async generator ignored GeneratorExit").
+    body; both at once would get in each other's way ("async generator ignored GeneratorExit"). Nor may the interpreter
+    close the body when it is garbage: a hook of ours leaves that to the wrapper. If the loop was closed before, the
+    wrapper is not resumed, and the body is not closed either, as with any async generator of a closed loop.
     """
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=hooks.finalizer and _left_to_the_wrapper)
     try:
         return anext(body)
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _left_to_the_wrapper(body: AsyncGenerator[Any, Any]) -> None:
+    """Finalises nothing."""

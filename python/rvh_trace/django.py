@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rvh_trace._routes import ROUTE_KEY, route_template
-from rvh_trace._rvh_trace import ServerSpan, TaskFactory, current_span, swap_current
+from rvh_trace._rvh_trace import ServerSpan, TaskFactory, current_span, step_in, step_out
 from rvh_trace.asgi import RvhTraceMiddleware
 
 try:
@@ -108,11 +108,11 @@ class _ServerSpanInScope:
         if TracingMiddleware.is_loaded and _makes_spans_of_tasks(asyncio.get_running_loop()):
             # Django's own tasks are no work of the application, and one of them fails in every request. Where nothing
             # is current they get no spans; `TracingMiddleware` makes the server span current again inside.
-            outside = swap_current(None)
+            token = step_in(None)
             try:
                 await self._application(scope, receive, send)
             finally:
-                swap_current(outside)
+                step_out(token)
         else:
             await self._application(scope, receive, send)
 
@@ -191,7 +191,7 @@ def _make_current(request: HttpRequest) -> None:
     """Never undone: the response is streamed in the context of the task that runs the middleware, and ends with it."""
     span = _scope(request).get(_SERVER_SPAN)
     if isinstance(span, ServerSpan) and not current_span().context.is_valid:
-        swap_current(span)
+        step_in(span)
 
 
 def _note_route(request: HttpRequest) -> None:

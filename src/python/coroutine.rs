@@ -100,7 +100,10 @@ impl SpanCoroutine {
         span: Bound<'py, Span>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = awaitable.py();
-        if !is_coroutine(awaitable) && !awaitable.hasattr(pyo3::intern!(py, "__await__"))? {
+        if !is_coroutine(awaitable)
+            && !awaitable.hasattr(pyo3::intern!(py, "__await__"))?
+            && !is_iterable_coroutine(awaitable)
+        {
             return Err(PyTypeError::new_err(format!(
                 "span(...).run() needs an awaitable, for example a called coroutine function, not {}",
                 awaitable.get_type().name()?
@@ -128,6 +131,11 @@ impl SpanCoroutine {
     #[cold]
     fn open<'py>(&self, inner: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if is_coroutine(&inner) || inner.is_instance_of::<Self>() {
+            return Ok(inner);
+        }
+        // A coroutine made of a generator has no `__await__`: `types.coroutine`, and before 3.12 what asyncio makes of an awaitable
+        // that is none, and any generator.
+        if is_generator(&inner) {
             return Ok(inner);
         }
         let opened = inner.call_method0(pyo3::intern!(inner.py(), "__await__"))?;
@@ -186,6 +194,22 @@ pub(super) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: attached; only the type of a valid object is read.
     let exact = unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) };
     exact != 0
+}
+
+#[cold]
+fn is_generator(object: &Bound<'_, PyAny>) -> bool {
+    #[expect(unsafe_code, reason = "a type comparison without a safe binding")]
+    // SAFETY: attached; only the type of a valid object is read.
+    let exact = unsafe { ffi::PyGen_CheckExact(object.as_ptr()) };
+    exact != 0
+}
+
+/// Whether `await` takes it although it is a generator: one that `types.coroutine` has marked.
+#[cold]
+fn is_iterable_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    const CO_ITERABLE_COROUTINE: u32 = 0x100;
+    let flags = || -> PyResult<u32> { object.getattr("gi_code")?.getattr("co_flags")?.extract() };
+    is_generator(object) && flags().is_ok_and(|flags| flags & CO_ITERABLE_COROUTINE != 0)
 }
 
 #[inline]

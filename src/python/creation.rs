@@ -412,13 +412,22 @@ pub(super) fn current_span(py: Python<'_>) -> PyResult<Bound<'_, Span>> {
     }
 }
 
-/// Sets what is current and gives what was; `None` for nothing. Only for the generators of `@trace`.
+/// Makes a span, or `None`, current for a step of code that takes turns with its caller; what `step_out` takes.
 #[pyfunction]
-pub(super) fn swap_current<'py>(
-    current: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    guard(current.py(), "switching the current span", || {
-        current::swap(current)
+pub(super) fn step_in<'py>(inside: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    guard(inside.py(), "switching the current span", || {
+        current::step_in(inside)
+    })
+}
+
+/// Ends the step that `step_in` began and gives what is current inside.
+#[pyfunction]
+pub(super) fn step_out<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if token.is_none() {
+        return Ok(None);
+    }
+    guard(token.py(), "switching the current span", || {
+        current::step_out(token)
     })
     .map(Option::flatten)
 }

@@ -3,12 +3,16 @@
 //! Leaving a scope restores by value and only if the variable still holds the span that is left. It therefore cannot
 //! raise "was created in a different Context", whoever closes an async generator and wherever.
 
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::baggage_scope::BaggageScope;
 use super::span::Span;
+use super::span_context::Context;
 
 /// A context variable that is only reached from Rust.
 struct ContextVar {
@@ -137,6 +141,8 @@ impl ContextVar {
 
 /// Makes the variables, at import: a collection during the first use could end in a finaliser that comes here again.
 pub(super) fn initialise(py: Python<'_>) -> PyResult<()> {
+    // Types that are not in the module are made at their first use otherwise.
+    let _ = py.get_type::<BaggageScope>();
     SPAN.create(py)?;
     BAGGAGE.create(py)
 }
@@ -150,24 +156,38 @@ pub(super) fn is_set(py: Python<'_>) -> PyResult<bool> {
 /// The span that is current here, if any.
 #[inline]
 pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
-    Ok(SPAN.get(py)?.and_then(meant))
+    Ok(SPAN.get(py)?.and_then(held))
 }
 
 /// The span that is current in `context`, a `contextvars.Context`, if any.
 #[cold]
 pub(super) fn span_in<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Span>>> {
-    Ok(SPAN.get_in(context)?.and_then(meant))
+    Ok(SPAN.get_in(context)?.and_then(held))
 }
 
-/// The span that a value of the variable stands for.
+/// The span that is meant by a value of the variable. Only spans are ever set.
 #[inline]
-fn meant(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
-    // Only spans are ever set.
-    let mut current = value.cast_into::<Span>().ok();
-    while let Some(abandoned) = current.as_ref().filter(|span| span.get().is_abandoned()) {
-        current = Span::way_back(abandoned);
+fn held(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
+    meant(value.cast_into::<Span>().ok())
+}
+
+/// The span that is meant where `current` is held. The chain has an end: see [`Span::abandon`].
+#[inline]
+pub(super) fn meant(mut current: Option<Bound<'_, Span>>) -> Option<Bound<'_, Span>> {
+    while let Some(other) = current.as_ref().filter(|span| span.get().means_another()) {
+        let stands_in = other.get().stands_in();
+        current = Span::way_back(other);
+        if stands_in {
+            break;
+        }
     }
     current
+}
+
+/// Whether the current context holds this very object.
+#[inline]
+pub(super) fn holds(span: &Bound<'_, Span>) -> PyResult<bool> {
+    Ok(SPAN.get(span.py())?.is_some_and(|current| current.is(span)))
 }
 
 /// The way back from a scope: the token that setting the variable gave, which holds what was there before; or that itself,
@@ -204,8 +224,7 @@ impl Scope {
     /// The span that was current before.
     #[cold]
     pub(super) fn surrounding<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Span>>> {
-        let previous = Self::previous(self.0.bind(py))?;
-        Ok(previous.and_then(|previous| previous.cast_into().ok()))
+        Self::previous(self.0.bind(py)).map(meant)
     }
 
     /// Gives up the way back.
@@ -213,32 +232,45 @@ impl Scope {
         drop(self.0.into_bound(py));
     }
 
-    /// Makes what was current before `span` current again, if `span` is current here; else it gives back what that was.
+    /// Makes what was current before `span` current again, if `span` is current here. Where that is not the context it was
+    /// entered in, which then still holds it, `Err` gives what was current there before.
     #[inline]
-    pub(super) fn leave(self, span: &Bound<'_, Span>) -> PyResult<Result<(), Option<Py<PyAny>>>> {
+    pub(super) fn leave<'py>(
+        self,
+        span: &Bound<'py, Span>,
+    ) -> PyResult<Result<(), Option<Bound<'py, Span>>>> {
         let py = span.py();
         // Bound, so that it is let go of here and now, also where PyO3 does not know that we are attached.
         let token = self.0.into_bound(py);
-        if !SPAN.get(py)?.is_some_and(|current| current.is(span)) {
-            return Ok(Err(Self::previous(&token)?.map(Bound::unbind)));
+        let is_here = holds(span)?;
+        if is_here && is_token(&token) && SPAN.reset(&token)? {
+            return Ok(Ok(()));
         }
-        // With the token no second one is made; in a copy of the context it does not work, and the value is set.
-        if !is_token(&token) || !SPAN.reset(&token)? {
-            SPAN.restore(span.as_any(), Self::previous(&token)?.as_ref())?;
+        let previous = Self::previous(&token)?;
+        if is_here {
+            // The context ends with the span; or it is a copy, for which the token does not work.
+            SPAN.restore(span.as_any(), previous.as_ref().map(Bound::as_any))?;
+            if !is_token(&token) {
+                return Ok(Ok(()));
+            }
         }
-        Ok(Ok(()))
+        Ok(Err(previous))
     }
 
     /// What the variable held before; `None` if that was nothing.
     #[cold]
-    fn previous<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn previous<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Span>>> {
         let previous = if is_token(token) {
             token.getattr(pyo3::intern!(token.py(), "old_value"))?
         } else {
             token.clone()
         };
         // `Token.MISSING` is no span, and neither is the `None` that stands for nothing.
-        Ok(previous.is_instance_of::<Span>().then_some(previous))
+        Ok(previous.cast_into().ok())
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 }
 
@@ -285,13 +317,7 @@ impl Drop for CollectorPaused {
     }
 }
 
-/// Makes `span` current and gives the span that was.
-#[inline]
-pub(super) fn enter_span<'py>(span: &Bound<'py, Span>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    SPAN.replace(span.as_any())
-}
-
-/// Sets what is current, whatever was, and gives what was: for generators, whose body and consumer take turns.
+/// Sets what is current, whatever was, and gives what was.
 pub(super) fn swap<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     SPAN.replace(value)
 }
@@ -307,18 +333,39 @@ pub(super) fn swap_to<'py>(
     }
 }
 
-/// Undoes [`enter_span`]; `false` when something else is current here, which then stays.
-#[inline]
-pub(super) fn leave_span(
-    span: &Bound<'_, Span>,
-    previous: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
-    SPAN.restore(span.as_any(), previous)
+/// Makes `inside` current for a step of a generator's body; gives the token that [`step_out`] takes.
+pub(super) fn step_in<'py>(inside: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    SPAN.set(inside)
+}
+
+/// Ends a step: what was current before [`step_in`] is again, and what the body left is given back. In another context, where a
+/// coroutine may be closed that awaits a step, nothing is changed.
+pub(super) fn step_out<'py>(token: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let inside = SPAN.get(token.py())?;
+    Ok(if SPAN.reset(token)? { inside } else { None })
 }
 
 /// The [`super::span_context::Context`] whose baggage is current here, if any.
 pub(super) fn baggage(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    BAGGAGE.get(py)
+    BAGGAGE.get(py).map(BaggageScope::meant)
+}
+
+/// Makes the baggage of `context` current until [`leave_baggage_scope`].
+pub(super) fn enter_baggage_scope<'py>(
+    context: &Bound<'py, Context>,
+) -> PyResult<Bound<'py, BaggageScope>> {
+    let py = context.py();
+    let scope = BaggageScope::new(context.clone().unbind(), BAGGAGE.get(py)?);
+    let scope = Bound::new(py, scope)?;
+    BAGGAGE.set(scope.as_any()).map(drop)?;
+    Ok(scope)
+}
+
+/// Undoes [`enter_baggage_scope`], also in contexts that are not this one.
+pub(super) fn leave_baggage_scope(scope: &Bound<'_, BaggageScope>) -> PyResult<()> {
+    scope.get().leave();
+    let previous = scope.get().previous(scope.py());
+    BAGGAGE.restore(scope.as_any(), previous.as_ref()).map(drop)
 }
 
 /// Makes the baggage of `context` current and gives what was.

@@ -4,6 +4,7 @@
 //! [`errors::guard`]; classes are frozen, their state sits in an [`cell::AttachedCell`]; a finished span holds no Python object.
 
 mod asgi;
+mod baggage_scope;
 mod borrowed;
 mod carried;
 mod cell;
@@ -70,7 +71,7 @@ mod native {
     #[pymodule_export]
     use super::coroutine::SpanCoroutine;
     #[pymodule_export]
-    use super::creation::{current_span, new_span, swap_current};
+    use super::creation::{current_span, new_span, step_in, step_out};
     #[pymodule_export]
     use super::exit::{at_exit, flush_before_exit};
     #[pymodule_export]

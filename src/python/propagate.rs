@@ -11,11 +11,13 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple};
 
+use super::baggage_scope::BaggageScope;
 use super::convert::linked_context;
+use super::current::{self, Scope};
 use super::errors::guard;
+use super::lifecycle;
 use super::span::Span;
 use super::span_context::{Context, SpanContext};
-use super::{current, lifecycle};
 use crate::context;
 use crate::propagation::{Carrier, CarrierMut, Propagators};
 
@@ -241,15 +243,18 @@ pub(super) fn use_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'p
         UseContext {
             span,
             baggage,
-            previous: Mutex::default(),
+            entered: Mutex::default(),
         },
     )
 }
 
-#[derive(Default)]
-struct Previous {
-    span: Option<Py<PyAny>>,
-    baggage: Option<Py<PyAny>>,
+/// A scope that is open on a [`UseContext`].
+struct Entered {
+    /// What the context variable holds: an object of its own, so that a scope that is left where it is not current can be
+    /// abandoned without the span that it made current.
+    stand_in: Py<Span>,
+    way_back: Scope,
+    baggage: Option<Py<BaggageScope>>,
 }
 
 /// What `use_context` returns: a context manager.
@@ -257,8 +262,20 @@ struct Previous {
 pub(super) struct UseContext {
     span: Py<Span>,
     baggage: Option<Py<Context>>,
-    /// One entry a scope that is open on it.
-    previous: Mutex<Vec<Previous>>,
+    entered: Mutex<Vec<Entered>>,
+}
+
+impl UseContext {
+    /// Takes out the scope that is current here, or else the last one.
+    fn take_scope(&self, py: Python<'_>) -> PyResult<Option<Entered>> {
+        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, scope) in entered.iter().enumerate().rev() {
+            if current::holds(scope.stand_in.bind(py))? {
+                return Ok(Some(entered.remove(index)));
+            }
+        }
+        Ok(entered.pop())
+    }
 }
 
 #[pymethods]
@@ -266,19 +283,19 @@ impl UseContext {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         let span = self.span.bind(py);
         guard(py, "using a context", || {
-            let previous = Previous {
-                span: current::enter_span(span)?.map(Bound::unbind),
+            let stand_in = Bound::new(py, Span::stand_in(span))?;
+            let entered = Entered {
+                way_back: Scope::enter(&stand_in)?,
+                stand_in: stand_in.unbind(),
                 baggage: match &self.baggage {
-                    Some(baggage) => {
-                        current::enter_baggage(baggage.bind(py).as_any())?.map(Bound::unbind)
-                    }
+                    Some(baggage) => Some(current::enter_baggage_scope(baggage.bind(py))?.unbind()),
                     None => None,
                 },
             };
-            self.previous
+            self.entered
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(previous);
+                .push(entered);
             Ok(())
         })?;
         Ok(span.clone())
@@ -294,25 +311,17 @@ impl UseContext {
     ) -> PyResult<bool> {
         let _ = (exc_type, exc, traceback);
         guard(py, "leaving a context", || {
-            let Some(previous) = self
-                .previous
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop()
-            else {
+            let Some(scope) = self.take_scope(py)? else {
                 return Ok(());
             };
-            if let Some(baggage) = &self.baggage {
-                current::leave_baggage(
-                    baggage.bind(py).as_any(),
-                    previous.baggage.as_ref().map(|p| p.bind(py)),
-                )?;
+            if let Some(baggage) = scope.baggage {
+                current::leave_baggage_scope(&baggage.into_bound(py))?;
             }
-            current::leave_span(
-                self.span.bind(py),
-                previous.span.as_ref().map(|p| p.bind(py)),
-            )
-            .map(drop)
+            let stand_in = scope.stand_in.into_bound(py);
+            if let Err(previous) = scope.way_back.leave(&stand_in)? {
+                Span::abandon(&stand_in, previous);
+            }
+            Ok(())
         })?;
         Ok(false)
     }
@@ -328,20 +337,21 @@ impl UseContext {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.span)?;
         visit.call(self.baggage.as_ref())?;
-        if let Ok(previous) = self.previous.try_lock() {
-            for previous in previous.iter() {
-                visit.call(previous.span.as_ref())?;
-                visit.call(previous.baggage.as_ref())?;
+        if let Ok(entered) = self.entered.try_lock() {
+            for scope in entered.iter() {
+                visit.call(&scope.stand_in)?;
+                scope.way_back.traverse(&visit)?;
+                visit.call(scope.baggage.as_ref())?;
             }
         }
         Ok(())
     }
 
     fn __clear__(&self) {
-        let previous = self
-            .previous
+        let entered = self
+            .entered
             .try_lock()
-            .map(|mut previous| std::mem::take(&mut *previous));
-        drop(previous);
+            .map(|mut entered| std::mem::take(&mut *entered));
+        drop(entered);
     }
 }

@@ -10,7 +10,7 @@ use super::deferred::DeferredSpan;
 use super::errors::guard;
 use super::exception::Ending;
 use super::lifecycle;
-use super::span::{Body, Span};
+use super::span::{ANOTHER, Body, ITSELF, STANDS_IN, Span};
 use crate::clock::Start;
 use crate::tracer::Decision;
 
@@ -113,6 +113,7 @@ impl Span {
     /// Notes the way back of a span that has started and was just made current.
     #[inline]
     pub(super) fn enter_fresh(&self, py: Python<'_>, way_back: Scope) {
+        self.reinstate();
         self.state.with(py, |state| {
             state.depth = 1;
             state.scope = Some(way_back);
@@ -130,9 +131,8 @@ impl Span {
         });
         match left {
             Some((1, Some(scope))) => {
-                if let Err(way_back) = scope.leave(slf)? {
-                    slf.get().state.with(py, |state| state.way_back = way_back);
-                    slf.get().abandoned.store(true, Ordering::Relaxed);
+                if let Err(previous) = scope.leave(slf)? {
+                    Self::abandon(slf, previous);
                 }
                 Ok(true)
             }
@@ -157,13 +157,57 @@ impl Span {
         surrounding
     }
 
-    /// Whether contexts that hold this span mean [`Self::way_back`] instead.
-    #[inline]
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
+    /// From now on, contexts that hold this span mean `previous`, or what that means now if it is abandoned itself.
+    ///
+    /// So a way back never leads to a span that is abandoned already, nor to this one: whichever spans are abandoned in
+    /// whatever order, no way back leads round in a circle.
+    #[cold]
+    pub(super) fn abandon<'py>(slf: &Bound<'py, Self>, previous: Option<Bound<'py, Self>>) {
+        let mut way_back = previous;
+        while let Some(other) = way_back.as_ref().filter(|span| span.get().means_another()) {
+            way_back = Self::way_back(other);
+        }
+        let way_back = way_back
+            .filter(|previous| !previous.is(slf))
+            .map(|previous| previous.into_any().unbind());
+        let old = slf.get().state.with(slf.py(), |state| {
+            std::mem::replace(&mut state.way_back, way_back)
+        });
+        slf.get().means.store(ANOTHER, Ordering::Relaxed);
+        drop(old.flatten().map(|old| old.into_bound(slf.py())));
     }
 
-    /// What was current before an abandoned span.
+    /// A stand-in for `span`: a context that holds it means `span`, until it is abandoned.
+    pub(super) fn stand_in(span: &Bound<'_, Self>) -> Self {
+        let stand_in = Self::non_recording(crate::context::SpanContext::INVALID);
+        stand_in.means.store(STANDS_IN, Ordering::Relaxed);
+        stand_in.state.with(span.py(), |state| {
+            state.way_back = Some(span.clone().into_any().unbind());
+        });
+        stand_in
+    }
+
+    /// Made current again, it means itself.
+    #[inline]
+    fn reinstate(&self) {
+        if self.means_another() {
+            self.means.store(ITSELF, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether contexts that hold this span mean [`Self::way_back`] instead.
+    #[inline]
+    pub(super) fn means_another(&self) -> bool {
+        self.means.load(Ordering::Relaxed) != ITSELF
+    }
+
+    /// Whether it was made to stand for another span, be that one abandoned or not.
+    #[cold]
+    pub(super) fn stands_in(&self) -> bool {
+        self.means.load(Ordering::Relaxed) == STANDS_IN
+    }
+
+    /// What is meant by it: what was current before an abandoned span, or what it stands for.
     #[cold]
     pub(super) fn way_back<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, Self>> {
         let py = slf.py();
@@ -188,13 +232,20 @@ impl Span {
                 return Ok(());
             }
             let ending = raised.map_or(Ok(Ending::Returned), |raised| Ending::of(Some(raised)));
-            slf.get().with_recording(py, |span| {
+            let is_created = slf.get().with_recording(py, |span| {
+                if span.is_created() {
+                    return true;
+                }
                 if let Ok(ending) = &ending {
                     ending.write(span);
                 }
                 span.end();
+                false
             });
-            slf.get().recording.store(false, Ordering::Relaxed);
+            // What has not started has nothing to end, and may still be entered.
+            if is_created != Some(true) {
+                slf.get().recording.store(false, Ordering::Relaxed);
+            }
             ending.map(drop)
         })
         .map(drop)

@@ -5,7 +5,7 @@
 //! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
@@ -56,11 +56,19 @@ pub(super) struct State {
     pub(super) body: Body,
     /// The way back from its scope, while `depth` is not 0.
     pub(super) scope: Option<Scope>,
-    /// What was current before it, once it is abandoned.
+    /// What contexts that hold it mean, if not itself.
     pub(super) way_back: Option<Py<PyAny>>,
     /// How many scopes are open on it: more than one only when a span is entered again while it is current.
     pub(super) depth: u32,
 }
+
+/// The span means itself.
+pub(super) const ITSELF: u8 = 0;
+/// Its scope was left where it was not current (an async generator closed by another task): contexts that still hold it mean
+/// what was current before it.
+pub(super) const ANOTHER: u8 = 1;
+/// It was made to be what a context holds for another span, see `use_context`.
+pub(super) const STANDS_IN: u8 = 2;
 
 /// A span. Made by `span`, `new_span` and `current_span`, never by calling the class.
 #[pyclass(frozen, subclass, module = "rvh_trace")]
@@ -72,9 +80,8 @@ pub(super) struct Span {
     unsampled: AtomicBool,
     /// Whether what it stands for is over although it is still current: spans started below it now link it.
     past: AtomicBool,
-    /// Whether its scope was left where it was not current (an async generator closed by another task): contexts that
-    /// still hold it mean what was current before it.
-    pub(super) abandoned: AtomicBool,
+    /// What a context that holds it means by it: [`ITSELF`], [`ANOTHER`] or [`STANDS_IN`].
+    pub(super) means: AtomicU8,
     /// Where it stands on the list of [`super::open_spans`].
     pub(super) listed: AtomicU32,
 }
@@ -85,7 +92,7 @@ impl Span {
             recording: AtomicBool::new(body.is_recording()),
             unsampled: AtomicBool::new(body.is_unsampled()),
             past: AtomicBool::new(false),
-            abandoned: AtomicBool::new(false),
+            means: AtomicU8::new(ITSELF),
             listed: AtomicU32::new(open_spans::NOT_LISTED),
             state: AttachedCell::new(State {
                 body,
@@ -121,7 +128,7 @@ impl Span {
     pub(super) fn reuse(&self, py: Python<'_>, body: Body) {
         self.describe(&body);
         self.past.store(false, Ordering::Relaxed);
-        self.abandoned.store(false, Ordering::Relaxed);
+        self.means.store(ITSELF, Ordering::Relaxed);
         let old = self.state.with(py, |state| {
             if let Body::Recording(span) = &mut state.body {
                 span.end();
@@ -289,11 +296,16 @@ impl Span {
         .map(drop)
     }
 
-    /// Ends the span, if it is recording.
+    /// Ends the span, if it is recording. One that has not started may still be entered.
     #[inline]
     pub(super) fn end_now(&self, py: Python<'_>) {
-        self.with_recording(py, Recording::end);
-        self.recording.store(false, Ordering::Relaxed);
+        let is_created = self.with_recording(py, |span| {
+            span.end();
+            span.is_created()
+        });
+        if is_created != Some(true) {
+            self.recording.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -475,7 +487,11 @@ impl Span {
         })?
         .flatten();
         if let Some(end_unix_ns) = end_unix_ns {
-            self.with_recording(py, |span| span.end_at(end_unix_ns));
+            self.with_recording(py, |span| {
+                if !span.is_created() {
+                    span.end_at(end_unix_ns);
+                }
+            });
         }
         self.end_now(py);
         Ok(())
