@@ -1,9 +1,9 @@
 """Child processes of Python: what they must know when they begin, and how their last spans are sent.
 
 `os.register_at_fork` tells of every fork that Python makes. The end is told by `atexit`, except in the children that
-`multiprocessing` forks, and so in those of `ProcessPoolExecutor`: they forget what their parent registered, run finalizers
-of their own and leave by `os._exit`; since 3.13 they run `atexit` functions of their own too, before the finalizers.
-Each begins by calling what `register_after_fork` was given.
+`multiprocessing` forks, and so in those of `ProcessPoolExecutor`: they forget what their parent registered, run
+finalizers of their own and leave by `os._exit`; since 3.13 they run `atexit` functions of their own too, before the
+finalizers. Each begins by calling what `register_after_fork` was given.
 Nothing is imported that the process has not imported itself.
 """
 
