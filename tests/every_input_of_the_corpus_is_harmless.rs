@@ -12,7 +12,10 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// Its name, which is that of its corpus, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 6] = [
     ("traceparent", targets::traceparent),
     ("tracestate", targets::tracestate),
     ("baggage", targets::baggage),

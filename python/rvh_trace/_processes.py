@@ -1,8 +1,9 @@
 """Child processes of Python: what they must know when they begin, and how their last spans are sent.
 
-`os.register_at_fork` tells of every fork that Python makes. The end is told by `atexit`, except in the children of
-`multiprocessing`, and so of `ProcessPoolExecutor`, that are forked: they run finalizers of their own and leave by
-`os._exit`. Such a child forgets the finalizers of its parent, and then calls what `register_after_fork` was given.
+`os.register_at_fork` tells of every fork that Python makes. The end is told by `atexit`, except in the children that
+`multiprocessing` forks, and so in those of `ProcessPoolExecutor`: they forget what their parent registered, run
+finalizers of their own and leave by `os._exit`; since 3.13 they run `atexit` functions of their own too, before the
+finalizers. Each begins by calling what `register_after_fork` was given.
 Nothing is imported that the process has not imported itself.
 """
 
@@ -33,12 +34,14 @@ def watch_forks() -> None:
 def flush_at_exit() -> None:
     """Sends what is queued when this process ends, and when a process ends that `multiprocessing` makes of it."""
     global _exit_registered
-    if not _exit_registered:
+    if _exit_registered:
+        return
+    _exit_registered = True
+    # Since 3.13 a child of `multiprocessing` runs `atexit` too, and before the finalizers of the application.
+    if not _watch_multiprocessing():
         import atexit
 
         atexit.register(_rvh_trace.at_exit)
-        _exit_registered = True
-    _watch_multiprocessing()
 
 
 def _enter_forked_child() -> None:
@@ -47,18 +50,21 @@ def _enter_forked_child() -> None:
         _watch_multiprocessing()
 
 
-def _watch_multiprocessing() -> None:
+def _watch_multiprocessing() -> bool:
+    """Whether this process is a child of `multiprocessing`, whose end is now taken care of."""
     # It is there in every child of its own, before that child runs.
     util = sys.modules.get("multiprocessing.util")
     process = sys.modules.get("multiprocessing.process")
     if util is None or process is None:
-        return
+        return False
     global _hooked
     if _hooked is not util:
         util.register_after_fork(util, _flush_at_end_of_child)
         _hooked = util
-    if process.parent_process() is not None:
-        _flush_at_end_of_child(util)
+    if process.parent_process() is None:
+        return False
+    _flush_at_end_of_child(util)
+    return True
 
 
 def _flush_at_end_of_child(util: ModuleType) -> None:

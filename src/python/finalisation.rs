@@ -23,8 +23,10 @@ impl Drop for StayHere {
     #[inline]
     fn drop(&mut self) {
         // Python code does not panic, so this is the unwinding of `pthread_exit`.
-        while !self.returned {
-            std::thread::park();
+        if !self.returned {
+            loop {
+                std::thread::park();
+            }
         }
     }
 }

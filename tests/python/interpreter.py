@@ -36,7 +36,7 @@ def clean_environ(**environ: str) -> dict[str, str]:
 
 
 def run_script(
-    script: str, *, options: tuple[str, ...] = OPTIONS, timeout_s: float = TIMEOUT_S, **environ: str
+    script: str, timeout_s: float = TIMEOUT_S, /, *, options: tuple[str, ...] = OPTIONS, **environ: str
 ) -> Finished:
     """Runs a script with nothing in its environment but what it needs and `environ`."""
     process = subprocess.run(

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,7 +118,8 @@ class TestSubinterpreter:
         script = SUBINTERPRETER + {"before": enter + use, "after": use + enter + use, "alone": enter + enter}[order]
         printed = run_quietly(script, options=self.OPTIONS, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint)
         for line in printed.splitlines():
-            assert line.startswith("rvh_trace cannot be imported in a sub-interpreter"), line
+            # CPython 3.12 and later say so themselves of an interpreter with a GIL of its own.
+            assert re.search("rvh_trace.* (cannot be imported in a sub|does not support loading in sub)", line), line
         assert len(printed.splitlines()) == script.count(enter)
         assert names(receiver) == {"before": ["op"], "after": ["op", "op"], "alone": []}[order]
 

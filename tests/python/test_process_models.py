@@ -267,8 +267,8 @@ def test_forks_while_the_worker_is_at_work_never_deadlock(receiver: Receiver, pr
         assert stats["exported"] == stats["ended"] > 0, stats
         print(stats["ended"])
         """,
+        60 + FORKS,
         options=OPTIONS,
-        timeout_s=60 + FORKS,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint("grpc" if protocol == "grpc" else "http"),
         OTEL_EXPORTER_OTLP_PROTOCOL="grpc" if protocol == "grpc" else "http/protobuf",
     )

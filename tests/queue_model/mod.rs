@@ -2,6 +2,7 @@
 
 /// In the place of `crate::config`.
 pub(crate) mod config {
+    #[expect(clippy::struct_field_names, reason = "of the original")]
     pub(crate) struct BatchConfig {
         pub(crate) max_queue_spans: Option<usize>,
         pub(crate) max_queue_bytes: usize,

@@ -87,8 +87,9 @@ def assert_every_request_is_a_trace(received: list[ReceivedSpan], answered: Coun
     assert len(instances) == len({pid for pid, _ in instances}) == len({instance for _, instance in instances})
 
 
-# uvicorn's supervisor leaves its socket to the end of the interpreter.
-WARNINGS = "always,ignore::ResourceWarning"
+# uvicorn's supervisor leaves its socket to the end of the interpreter. Since 3.12 a fork with another thread alive is a
+# DeprecationWarning.
+WARNINGS = "always,ignore::ResourceWarning,ignore::DeprecationWarning"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -110,7 +111,9 @@ def test_spans_of_every_worker_arrive_once(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
 def test_a_worker_that_is_replaced_loses_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
-    with Server(gunicorn("gunicorn-replaced", "--max-requests", "10", *options), tmp_path) as server:
+    with Server(
+        gunicorn("gunicorn-replaced", "--max-requests", "10", *options), tmp_path, PYTHONWARNINGS=WARNINGS
+    ) as server:
         answered = request_until(server, 2 * WORKERS)
         server.send_signal(signal.SIGTERM)
         server.assert_stopped_cleanly(server.wait())
