@@ -9,6 +9,10 @@ use super::trusted_proxies::TrustedProxies;
 
 /// The settings of HTTP server instrumentation, checked. Shared by all requests, from any thread.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct HttpServerSettings {
     /// Which requests are not traced.
     pub excluded_urls: ExcludedUrls,
