@@ -42,8 +42,8 @@ fn counter() -> u64 {
 }
 
 /// Finds out whether the processor has a counter that runs evenly, at one rate on all cores and in all power states
-/// ("invariant TSC": AMD64 Architecture Programmer's Manual, volume 3, CPUID function 8000_0007h; Intel SDM, volume 3B,
-/// 19.17.1). Call it once, before anything is measured.
+/// ("invariant TSC": AMD64 Architecture Programmer's Manual, volume 3, CPUID function `8000_0007h`; Intel SDM, volume
+/// 3B, 19.17.1). Call it once, before anything is measured.
 pub fn initialise() {
     #[cfg(target_arch = "x86_64")]
     {
