@@ -54,7 +54,7 @@ def test_a_handler_that_sleeps_is_reported_once_on_its_span(
     assert Path(file).read_text("utf-8").splitlines()[line - 1].strip().startswith("time.sleep(BLOCKED_S)")
     assert str(said["code.stacktrace"]).endswith(f'\n  File "{file}", line {line}, in {function}')
     assert float(str(said["rvh_trace.loop.blocked_time"])) >= 0.1
-    assert said["rvh_trace.loop.gc_share"] == 0
+    assert float(str(said["rvh_trace.loop.gc_share"])) < 0.5
 
 
 def test_a_server_with_nothing_to_do_is_not_blocked(blocked_server: Server) -> None:
