@@ -362,8 +362,7 @@ class TestTasks:
                 seen = await inner()
             assert seen.suspended_at is not None
             functions = [frame.function.rpartition(".")[2] for frame in seen.stack]
-            inlined = sys.version_info >= (3, 12)  # the comprehension in `named`
-            assert functions[-4 if inlined else -5 :][:4] == ["main", "inner", "ask", "named"]
+            assert functions[-5:] == ["main", "inner", "ask", "named", "open_spans"]
 
         run(main())
 
