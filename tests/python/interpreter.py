@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 TIMEOUT_S = 30.0
@@ -28,14 +29,21 @@ class Finished:
         return [line for line in self.stderr.splitlines() if line.startswith("rvh_trace: ")]
 
 
-def run_script(
-    script: str, *, options: tuple[str, ...] = ("-W", "error"), timeout_s: float = TIMEOUT_S, **environ: str
-) -> Finished:
+def run_script(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> Finished:
     """Runs a script with nothing in its environment but what it needs and `environ`."""
+    return _run(script, options, TIMEOUT_S, environ)
+
+
+def run_long_script(script: str, timeout_s: float) -> Finished:
+    """Runs a script that may take as long as it is told."""
+    return _run(script, ("-W", "error"), timeout_s, {})
+
+
+def _run(script: str, options: tuple[str, ...], timeout_s: float, environ: Mapping[str, str]) -> Finished:
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     process = subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(script)],
-        env=kept | {"PYTHONIOENCODING": "utf-8"} | environ,
+        env={**kept, "PYTHONIOENCODING": "utf-8", **environ},
         capture_output=True,
         timeout=timeout_s,
         check=False,
@@ -47,7 +55,7 @@ def run_script(
 
 def run_quietly(script: str, *, options: tuple[str, ...] = ("-W", "error"), **environ: str) -> str:
     """Runs a script that must succeed without a word on standard error; what it printed."""
-    finished = run_script(script, options=options, timeout_s=TIMEOUT_S, **environ)
+    finished = run_script(script, options=options, **environ)
     if (finished.returncode, finished.stderr) != (0, ""):
         raise AssertionError(f"exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from interpreter import run_script
+from interpreter import run_long_script
 
 SECONDS = float(os.environ.get("RVH_TRACE_SOAK_S", "0"))
 SPANS = 300_000
@@ -59,7 +59,7 @@ def test_without_a_collector_memory_stays_flat(tmp_path: Path, spooled: bool) ->
     if spooled:
         arguments["spool_directory"] = str(tmp_path)
     script = SCRIPT.replace("ARGUMENTS", repr(arguments)).replace("SECONDS", repr(SECONDS))
-    finished = run_script(script.replace("SPANS", str(SPANS)), timeout_s=SECONDS + 120)
+    finished = run_long_script(script.replace("SPANS", str(SPANS)), SECONDS + 120)
     assert finished.returncode == 0, finished.stderr
     memory = json.loads(finished.stdout)
     assert memory["made"] >= SPANS

@@ -288,8 +288,8 @@ def test_every_name_that_is_sent_is_declared(
     assert not [one.name for one in spans if DOTTED.fullmatch(one.name) and not registry.is_known_span(one.name)]
 
 
-# The version of HTTP is all that ASGI has of the protocol; what the library says of itself is in metrics; `init_tracing`
-# tells the resource of the interpreter.
+# The version of HTTP is all that ASGI has of the protocol; what the library says of itself, it says in metrics;
+# `init_tracing` tells the resource of the interpreter.
 SENT_BY_NO_DRIVER = {
     "network.protocol.name",
     "otel.component.name",
