@@ -27,8 +27,8 @@ _METRICS = """\
 Of requests, whether their spans are sampled or not; the same value as the span where both have one. All but
 `http.server.request.duration` are recorded with the `opt_in` of their name.
 
-Those of the library itself, `otel.sdk.*`, are exported with `self_metrics=True`. They are cumulative whatever temporality
-is preferred, and the capacity of the queue is there if it has one in spans."""
+Those of the library itself, `otel.sdk.*`, are exported with `self_metrics=True`. They are cumulative whatever
+temporality is preferred, and the capacity of the queue is there if it has one in spans."""
 
 
 def page() -> str:
