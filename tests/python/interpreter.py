@@ -52,10 +52,10 @@ def run_script(
 
 
 def run_quietly(
-    script: str, *, options: tuple[str, ...] = OPTIONS, timeout_s: float = TIMEOUT_S, **environ: str
+    script: str, timeout_s: float = TIMEOUT_S, /, *, options: tuple[str, ...] = OPTIONS, **environ: str
 ) -> str:
     """Runs a script that must succeed without a word on standard error; what it printed."""
-    finished = run_script(script, options=options, timeout_s=timeout_s, **environ)
+    finished = run_script(script, timeout_s, options=options, **environ)
     if (finished.returncode, finished.stderr) != (0, ""):
         raise AssertionError(f"exit code {finished.returncode}\n{finished.stdout}{finished.stderr}")
     return finished.stdout

@@ -59,7 +59,7 @@ def test_without_a_collector_memory_stays_flat(tmp_path: Path, spooled: bool) ->
     if spooled:
         arguments["spool_directory"] = str(tmp_path)
     script = SCRIPT.replace("ARGUMENTS", repr(arguments)).replace("SECONDS", repr(SECONDS))
-    finished = run_script(script.replace("SPANS", str(SPANS)), timeout_s=SECONDS + 120)
+    finished = run_script(script.replace("SPANS", str(SPANS)), SECONDS + 120)
     assert finished.returncode == 0, finished.stderr
     memory = json.loads(finished.stdout)
     assert memory["made"] >= SPANS
