@@ -2,13 +2,14 @@
 
 import contextvars
 import gc
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rvh_trace import Span, current_span, extract, inject, new_span, span, use_context
@@ -86,6 +87,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
     gc.unfreeze()
 
 
+@settings(max_examples=int(os.environ.get("RVH_TRACE_PROGRAMS", "60")))
 @given(acts=ACTS)
 # Spans left elsewhere, each entered where the other was current: their ways back once led round in a circle.
 @example(acts=[("enter", 0, 0), ("enter", 1, 0), ("exit", 0, 1), ("enter", 0, 0), ("exit", 0, 1), ("exit", 1, 1)])

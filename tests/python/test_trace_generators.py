@@ -1,6 +1,7 @@
 """Traced generators: a span from the first step to the end, current only while the body runs."""
 
 import asyncio
+import contextvars
 import gc
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
@@ -367,6 +368,33 @@ class TestAsyncGenerator:
 
         run(main())
         assert [one.status for one in spans] == ["unset", "error"]
+
+    def test_closed_in_another_context_while_its_body_awaits_it_changes_nothing_there(
+        self, spans: InMemoryExporter, run: Run
+    ) -> None:
+        @trace("waits")
+        async def waits() -> AsyncIterator[int]:
+            await asyncio.Event().wait()
+            yield 1
+
+        async def consume() -> None:
+            with span("consumer"):
+                async for _ in waits():
+                    pass
+
+        async def main() -> None:
+            consumer = consume()
+            contextvars.copy_context().run(consumer.send, None)
+            with span("closer") as closer:
+                consumer.close()
+                assert current_span() is closer
+                with span("afterwards"):
+                    pass
+            assert not current_span().context.is_valid
+
+        run(main())
+        assert spans.one("afterwards").is_child_of(spans.one("closer"))
+        assert spans.one("waits").is_child_of(spans.one("consumer"))
 
     def test_stepped_by_different_tasks_has_one_span(self, spans: InMemoryExporter, run: Run) -> None:
         async def main() -> None:
