@@ -11,7 +11,7 @@ use crate::{ENDPOINT, load, only_otlp, refused, strings, warned};
 /// One wrong argument a line, with what the error must name and say.
 #[test]
 fn a_wrong_argument_is_an_error_that_says_what_would_be_right() {
-    let cases = [
+    let cases = vec![
         (
             arguments! { protocol: Some("http".into()) },
             "protocol: \"http\" is not http/protobuf, http/json or grpc",

@@ -58,5 +58,5 @@ def test_memory_stays_flat(factory: str) -> None:
         assert max(blocks[settled:]) <= blocks[settled] + 2000, blocks
         assert max(resident[settled:]) <= resident[settled] + 1024, resident
         """,
-        timeout_s=TIMEOUT_S,
+        TIMEOUT_S,
     )
