@@ -284,9 +284,12 @@ pub(super) fn open_span_interval() -> Option<f64> {
 
 /// Makes the application's tracer, once. No Python runs while the lock is held: another thread may wait for it with the GIL.
 fn install(arguments: Arguments) -> Result<(), Error> {
+    let env = |name: &str| std::env::var(name).ok();
     let mut installed = installed();
     if let Some((_, before)) = &installed.application {
         if *before != arguments {
+            // What is wrong is an error wherever it stands.
+            Config::load(&arguments, &env)?;
             diagnostic::log(
                 Level::Warn,
                 "init_tracing() was called again with other arguments; the first call stands. Call it once, where the process starts",
@@ -294,7 +297,6 @@ fn install(arguments: Arguments) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let env = |name: &str| std::env::var(name).ok();
     let (config, warnings) = Config::load(&arguments, &env)?;
     diagnostic::set_level(config.log_level);
     for warning in &warnings {

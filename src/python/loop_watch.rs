@@ -148,7 +148,8 @@ impl LoopWatch {
         let thread = ThreadState::of_this_thread(py);
         this.state.with(py, |state| state.thread = thread);
         let beat = this.heart.beat();
-        if beat.is_none() {
+        // The watcher rests while there is nothing to await, and while a block that it has found goes on.
+        if beat.as_ref().is_none_or(|beat| beat.block.is_some()) {
             watcher().look_again();
         }
         if let Some(beat) = beat {

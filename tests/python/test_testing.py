@@ -158,7 +158,19 @@ def test_without():
 """
         )
         finished = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", tmp_path],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:asyncio",
+                "-W",
+                "error",
+                tmp_path,
+            ],
             capture_output=True,
             cwd=tmp_path,
             check=False,

@@ -83,7 +83,17 @@ def the_span(spans: InMemoryExporter) -> FinishedSpan:
     return reported
 
 
+@pytest.fixture
+def no_foreign_collection_callbacks() -> Iterator[None]:
+    """hypothesis has one, which would be where a collection is."""
+    foreign = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = foreign
+
+
 class TestWhoIsToBlame:
+    @pytest.mark.usefixtures("no_foreign_collection_callbacks")
     @pytest.mark.parametrize("blocking", [asleep, computing, collecting])
     def test_a_block_is_one_event_with_its_stack_on_the_span_of_the_task(
         self, spans: InMemoryExporter, run: Run, blocking: Callable[[LoopWatch], None]
@@ -115,6 +125,18 @@ class TestWhoIsToBlame:
         share = attributes[GC_SHARE]
         assert isinstance(share, float)
         assert (share > 0.5) is (blocking is collecting)
+
+    def test_a_block_soon_after_another_is_found_too(self, spans: InMemoryExporter, run: Run) -> None:
+        async def main() -> None:
+            with watch() as watched:
+                for number in range(4):
+                    with span(f"block {number}"):
+                        asleep(watched)
+                    await until_it_is_back(watched)
+
+        run(main())
+        blamed = [one.name for one in spans for event in one.events if event.name == BLOCKED]
+        assert blamed == [f"block {number}" for number in range(4)]
 
     @pytest.mark.parametrize("schedule", ["call_soon", "call_later", "call_soon_threadsafe"])
     def test_a_callback_is_in_the_context_it_was_scheduled_in(

@@ -9,16 +9,18 @@ import pytest
 from process import LOOPBACK
 from receiver import ReceivedSpan, attributes
 
-from . import blocking
 from .server import APPLICATION, UVICORN, Server
 
 BLOCKED = "rvh_trace.loop.blocked"
+# Not imported: it sets tracing up, for the process that it is imported in.
+MODULE = f"{__package__}.blocking"
+FILE = Path(__file__).with_name("blocking.py")
 
 
 @pytest.fixture(scope="module", params=UVICORN, ids=str)
 def blocked_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     def command(port: int) -> list[str]:
-        application = f"{blocking.__name__}:app"
+        application = f"{MODULE}:app"
         return [application if part == APPLICATION else part for part in request.param.command(port)]
 
     with Server(replace(request.param, command=command), tmp_path_factory.mktemp(request.param.name)) as server:
@@ -45,10 +47,10 @@ def test_a_handler_that_sleeps_is_reported_once_on_its_span(
     assert BLOCKED not in [one.name for one in spans]
     ((reported, event),) = [(one, event) for one in spans for event in one.span.events if event.name == BLOCKED]
     said = attributes(event.attributes)
-    assert (reported.name, said["code.function.name"]) == (name, f"{blocking.__name__}.{function}")
+    assert (reported.name, said["code.function.name"]) == (name, f"{MODULE}.{function}")
     # Where it stands is where it sleeps: it was looked at during the block.
     file, line = said["code.file.path"], said["code.line.number"]
-    assert file == blocking.__file__
+    assert file == str(FILE)
     assert isinstance(file, str)
     assert isinstance(line, int)
     assert Path(file).read_text("utf-8").splitlines()[line - 1].strip().startswith("time.sleep(BLOCKED_S)")
