@@ -80,8 +80,9 @@ class Exchange:
         return _numbers_of_json(raw) if self.content_type == JSON else _numbers_of_protobuf(raw)
 
     def hang(self) -> None:
-        """Nothing more, until the server is stopped."""
+        """Nothing more, and what is unread when the server is stopped stays so."""
         self.stopped.wait()
+        self.close()
 
     def reset(self) -> None:
         """Ends the connection by RST, with whatever is unread."""
