@@ -209,7 +209,7 @@ SIZE_TITLE = "the native module, stripped (MB = 1,000,000 bytes)"
 SIZE_TARGET = Target(6_000_000, "<= 6 MB")
 
 PIPELINE = "pipeline"
-PIPELINE_TITLE = "the pipeline: a million spans, 200,000 a second, application and exporter on one core, http/protobuf"
+PIPELINE_TITLE = "the pipeline: a million spans, 210,000 a second, application and exporter on one core, http/protobuf"
 EXPORT_CPU_TARGET = Target(200, "<= 0.2 us")
 EXPORT_RATE_TARGET = Target(-200_000, ">= 200,000/s")
 RESIDENT_TARGET = Target(12, "<= +12 MiB")
