@@ -50,7 +50,8 @@ class Pipeline:
 
 
 def measure_pipeline(endpoint: str, rounds: int) -> Pipeline:
-    """A million spans to the collector a little over the target's rate on one core, and a million to nobody; as often as asked."""
+    """A million spans to the collector on one core, a little over the target's rate, and a million to nobody; each `rounds`
+    times."""
     if sys.platform != "linux":
         return Pipeline([], [])
     core = max(os.sched_getaffinity(0))
