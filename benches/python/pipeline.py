@@ -50,8 +50,7 @@ class Pipeline:
 
 
 def measure_pipeline(endpoint: str, rounds: int) -> Pipeline:
-    """A million spans to the collector on one core, a little over the target's rate, and a million to nobody; each `rounds`
-    times."""
+    """`rounds` times a million spans to the collector, on one core, a little over the target's rate; and to nobody."""
     if sys.platform != "linux":
         return Pipeline([], [])
     core = max(os.sched_getaffinity(0))
