@@ -5,6 +5,9 @@
 //! was done would be that of a crash. PyO3 0.30 guards the places where it takes the GIL itself; what runs Python code for
 //! long, or schedules it, must guard the call. To be removed with support for 3.13.
 
+use std::hint::black_box;
+use std::mem::transmute;
+
 use pyo3::ffi;
 
 /// Whether the interpreter has run the exit functions and is taking itself down, finalisers and all.
@@ -31,25 +34,18 @@ impl Drop for StayHere {
     }
 }
 
-mod unwinding {
-    use pyo3::ffi::{PyObject, PySendResult};
-
-    #[expect(unsafe_code, reason = "functions of CPython, which may unwind")]
-    unsafe extern "C-unwind" {
-        pub(super) fn PyIter_Send(
-            iterator: *mut PyObject,
-            value: *mut PyObject,
-            result: *mut *mut PyObject,
-        ) -> PySendResult;
-
-        pub(super) fn PyObject_Vectorcall(
-            callable: *mut PyObject,
-            arguments: *const *mut PyObject,
-            flags_and_count: usize,
-            keyword_names: *mut PyObject,
-        ) -> *mut PyObject;
-    }
-}
+/// `PyIter_Send` and `PyObject_Vectorcall`, which may unwind.
+type IterSend = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut *mut ffi::PyObject,
+) -> ffi::PySendResult;
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
 
 /// `PyIter_Send`, which does not come back when the thread is ended inside.
 ///
@@ -64,8 +60,11 @@ pub(super) unsafe fn iter_send(
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
     let mut stay = StayHere { returned: false };
-    // SAFETY: the caller's.
-    let outcome = unsafe { unwinding::PyIter_Send(iterator, value, result) };
+    // PyO3 declares the function as one that never unwinds. Link-time optimisation believes that of every call of this name, and
+    // leaves the guard out: so it must not know which function this is.
+    let send = black_box(ffi::PyIter_Send as *const ());
+    // SAFETY: the function's own signature, which an ABI that may unwind does not change; the rest is the caller's.
+    let outcome = unsafe { transmute::<*const (), IterSend>(send)(iterator, value, result) };
     stay.returned = true;
     outcome
 }
@@ -84,9 +83,15 @@ pub(super) unsafe fn vectorcall(
     keyword_names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let mut stay = StayHere { returned: false };
-    // SAFETY: the caller's.
+    let call = black_box(ffi::PyObject_Vectorcall as *const ());
+    // SAFETY: as in `iter_send`.
     let result = unsafe {
-        unwinding::PyObject_Vectorcall(callable, arguments, flags_and_count, keyword_names)
+        transmute::<*const (), Vectorcall>(call)(
+            callable,
+            arguments,
+            flags_and_count,
+            keyword_names,
+        )
     };
     stay.returned = true;
     result
