@@ -421,6 +421,17 @@ fn an_exporter_that_panics_over_a_kept_request_does_not_get_it_again() {
 }
 
 #[test]
+fn an_exporter_behind_a_spool_is_started_and_ended_as_any_other() {
+    let (directory, destination) = (Directory::new(), Destination::open());
+    let tracer = directory.tracer(&[&destination], |_, _| {});
+    end_spans(tracer, ["n"]);
+    assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
+    assert_eq!(destination.started_and_ended(), [1, 0]);
+    end(tracer);
+    assert_eq!(destination.started_and_ended(), [1, 1]);
+}
+
+#[test]
 #[cfg(unix)]
 fn nobody_else_can_read_what_is_kept() {
     use std::os::unix::fs::PermissionsExt;

@@ -131,6 +131,13 @@ impl Exporter for Spooling {
         &self.name
     }
 
+    fn start(&mut self) {
+        // Free: the sender shares the worker's thread, and has not run yet.
+        if let Ok(mut exporter) = self.spool.exporter.try_lock() {
+            exporter.start();
+        }
+    }
+
     fn export(&mut self, request: Bytes, items: usize) -> BoxFuture<'_, Outcome> {
         self.spool.export(request, items).boxed()
     }

@@ -65,6 +65,8 @@ pub(crate) struct Destination {
 
 #[derive(Default)]
 struct Heard {
+    /// How often it was started, and how often it was told that nothing follows.
+    started_and_ended: [usize; 2],
     attempts: Vec<Attempt>,
     delivered: Vec<String>,
     flushes: usize,
@@ -87,6 +89,11 @@ impl Destination {
     /// Every attempt so far.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.heard.0.lock().unwrap().attempts.clone()
+    }
+
+    /// How often it was started, and how often it was told that nothing follows.
+    pub(crate) fn started_and_ended(&self) -> [usize; 2] {
+        self.heard.0.lock().unwrap().started_and_ended
     }
 
     /// The names of the spans it took, in order.
@@ -132,6 +139,15 @@ impl Destination {
 impl Exporter for Destination {
     fn name(&self) -> &'static str {
         "a destination of a test"
+    }
+
+    fn start(&mut self) {
+        self.note(|heard| heard.started_and_ended[0] += 1);
+    }
+
+    fn shutdown(&mut self) -> BoxFuture<'_, ()> {
+        self.note(|heard| heard.started_and_ended[1] += 1);
+        self.force_flush()
     }
 
     fn export(&mut self, request: Bytes, spans: usize) -> BoxFuture<'_, Outcome> {
