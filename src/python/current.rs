@@ -159,6 +159,12 @@ pub(super) fn span(py: Python<'_>) -> PyResult<Option<Bound<'_, Span>>> {
     Ok(SPAN.get(py)?.and_then(held))
 }
 
+/// What the variable holds here, if anything: the way back from a scope in a copy of this context.
+#[inline]
+pub(super) fn value(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    SPAN.get(py)
+}
+
 /// The span that is current in `context`, a `contextvars.Context`, if any.
 #[cold]
 pub(super) fn span_in<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Span>>> {
@@ -167,7 +173,7 @@ pub(super) fn span_in<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound
 
 /// The span that is meant by a value of the variable. Only spans are ever set.
 #[inline]
-fn held(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
+pub(super) fn held(value: Bound<'_, PyAny>) -> Option<Bound<'_, Span>> {
     meant(value.cast_into::<Span>().ok())
 }
 
@@ -201,12 +207,22 @@ impl Scope {
         SPAN.set(span.as_any()).map(|token| Self(token.unbind()))
     }
 
-    /// Makes `span` current in a context that ends with it, as a task's does.
+    /// Makes `span` current in a context that ends with it, as a task's does. `known` is the way back, where that is known.
     #[inline]
-    pub(super) fn enter_for_good(span: &Bound<'_, Span>) -> PyResult<Self> {
+    pub(super) fn enter_for_good(span: &Bound<'_, Span>, known: Option<Self>) -> PyResult<Self> {
+        if let Some(known) = known {
+            SPAN.set(span.as_any()).map(drop)?;
+            return Ok(known);
+        }
         let previous = SPAN.replace(span.as_any())?;
         let previous = previous.unwrap_or_else(|| span.py().None().into_bound(span.py()));
         Ok(Self(previous.unbind()))
+    }
+
+    /// The way back to what the variable holds, for a scope that is entered later, where nothing else was set meanwhile.
+    #[inline]
+    pub(super) fn back_to(py: Python<'_>, value: Option<Bound<'_, PyAny>>) -> Self {
+        Self(value.map_or_else(|| py.None(), Bound::unbind))
     }
 
     /// Another hold on the same way back, to look where it leads.

@@ -10,20 +10,21 @@ use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::cell::AttachedCell;
 use super::convert::{ascii, with_name};
 use super::coroutine::{Ready, is_coroutine};
+use super::current::{self, Scope};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
 use super::finalisation::vectorcall;
 use super::lifecycle::argument;
 use super::span::{Body, Span};
-use super::task_coroutine::TaskCoroutine;
+use super::task_coroutine::{TaskContext, TaskCoroutine};
 use super::task_options::TaskOptions;
 use super::task_timings::Timings;
-use super::{current, imports, lifecycle};
+use super::{imports, lifecycle};
 use crate::clock::Start;
 use crate::context::SpanContext;
 use crate::span::SpanKind;
@@ -69,10 +70,11 @@ impl TaskFactory {
     fn traced<'py>(
         &self,
         coroutine: &Bound<'py, PyAny>,
-        shares_context: bool,
+        keywords: Option<&Keywords<'_, 'py>>,
     ) -> PyResult<Option<Bound<'py, TaskCoroutine>>> {
         let py = coroutine.py();
-        let parent = current::span(py)?;
+        let value = current::value(py)?;
+        let parent = value.clone().and_then(current::held);
         let options = self.options.with(py, |options| {
             let root = options.root_tasks;
             let place = match &parent {
@@ -130,67 +132,119 @@ impl TaskFactory {
             _ => return Ok(None),
         };
         let timings = (is_timed && matches!(body, Body::Recording(_))).then(Timings::new);
-        TaskCoroutine::around(coroutine, unused, body, shares_context, timings).map(Some)
+        let context = if keywords.is_some_and(Keywords::give_context) {
+            TaskContext::Given
+        } else if self.inner.is_some() {
+            TaskContext::Unknown
+        } else {
+            TaskContext::Copied(Scope::back_to(py, value))
+        };
+        TaskCoroutine::around(coroutine, unused, body, context, timings).map(Some)
+    }
+}
+
+/// What a task factory is called with by name, from the vectorcall convention.
+pub(super) struct Keywords<'a, 'py> {
+    pub(super) names: &'a Bound<'py, PyTuple>,
+    pub(super) values: &'a [Borrowed<'a, 'py, PyAny>],
+}
+
+impl Keywords<'_, '_> {
+    /// Whether the task gets a context that others may run in.
+    #[inline]
+    fn give_context(&self) -> bool {
+        let named = self.names.iter_borrowed().zip(self.values);
+        named
+            .filter(|(_, value)| !value.is_none())
+            .any(|(name, _)| ascii(&name) == Some("context"))
     }
 
+    /// Whether they say nothing: uvloop always gives a context, and mostly none.
     #[inline]
-    #[expect(
-        unsafe_code,
-        reason = "a vectorcall with constant keyword names saves a dict for every task"
-    )]
-    fn new_task<'py>(
-        event_loop: &Bound<'py, PyAny>,
-        coroutine: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = event_loop.py();
-        let task = imports::asyncio_task(py)?;
-        let Some(keywords) = TASK_KEYWORDS.get(py) else {
-            return task.call1((coroutine,));
-        };
-        let arguments = [coroutine.as_ptr(), event_loop.as_ptr()];
-        // SAFETY: attached; one positional argument and one value for the one keyword name, all valid for the call; the
-        // result is a new reference or null with an error set.
-        unsafe {
-            let result = vectorcall(task.as_ptr(), arguments.as_ptr(), 1, keywords.as_ptr());
-            Bound::from_owned_ptr_or_err(py, result)
+    fn is_empty(&self) -> bool {
+        match self.values {
+            [] => true,
+            [value] => {
+                value.is_none()
+                    && self.names.iter_borrowed().next().as_deref().and_then(ascii)
+                        == Some("context")
+            }
+            _ => false,
         }
     }
 }
 
+/// Calls what makes tasks.
+#[inline]
+#[expect(unsafe_code, reason = "a vectorcall saves a dict for every task")]
+fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    arguments: &[*mut ffi::PyObject],
+    positional: usize,
+    names: Option<&Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let names = names.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: attached; so many positional arguments, and one value for each name behind them, all valid for the call; the
+    // result is a new reference or null with an error set.
+    unsafe {
+        let result = vectorcall(callable.as_ptr(), arguments.as_ptr(), positional, names);
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
 impl TaskFactory {
+    /// `asyncio.Task(coroutine, loop=event_loop, **keywords)`.
+    #[inline]
+    fn new_task<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        coroutine: &Bound<'py, PyAny>,
+        keywords: Option<&Keywords<'_, 'py>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let task = imports::asyncio_task(py)?;
+        let names = match TASK_KEYWORDS.get(py) {
+            Some(names) => names.bind(py),
+            None => &PyTuple::new(py, ["loop"])?,
+        };
+        let arguments = [coroutine.as_ptr(), event_loop.as_ptr()];
+        let Some(keywords) = keywords.filter(|keywords| !keywords.is_empty()) else {
+            return call(task, &arguments, 1, Some(names));
+        };
+        let names: Vec<_> = names.iter().chain(keywords.names.iter()).collect();
+        let names = PyTuple::new(py, names)?;
+        let values = keywords.values.iter().map(|value| value.as_ptr());
+        let arguments: Vec<_> = arguments.into_iter().chain(values).collect();
+        call(task, &arguments, 1, Some(&names))
+    }
+
     /// What `loop.create_task` calls: makes the task, of the coroutine in a span if one is being recorded here.
     #[inline]
     pub(super) fn create_task<'py>(
         &self,
         event_loop: &Bound<'py, PyAny>,
         coroutine: &Bound<'py, PyAny>,
-        kwargs: Option<&Bound<'py, PyDict>>,
+        keywords: Option<&Keywords<'_, 'py>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = event_loop.py();
         let wrapped = if self.enabled.load(Ordering::Relaxed) {
-            let shares_context = match kwargs {
-                Some(kwargs) => kwargs
-                    .get_item(pyo3::intern!(py, "context"))?
-                    .is_some_and(|context| !context.is_none()),
-                None => false,
-            };
             guard(py, "starting a task span", || {
-                self.traced(coroutine, shares_context)
+                self.traced(coroutine, keywords)
             })?
             .flatten()
         } else {
             None
         };
         let coroutine = wrapped.as_ref().map_or(coroutine, Bound::as_any);
-        match (&self.inner, kwargs) {
-            (Some(inner), kwargs) => inner.bind(py).call((event_loop, coroutine), kwargs),
-            (None, None) => Self::new_task(event_loop, coroutine),
-            (None, Some(kwargs)) => {
-                let kwargs = kwargs.copy()?;
-                kwargs.set_item(pyo3::intern!(py, "loop"), event_loop)?;
-                imports::asyncio_task(py)?.call((coroutine,), Some(&kwargs))
-            }
-        }
+        let Some(inner) = &self.inner else {
+            return Self::new_task(event_loop, coroutine, keywords);
+        };
+        let values = keywords.map_or(&[][..], |keywords| keywords.values);
+        let arguments = [event_loop.as_ptr(), coroutine.as_ptr()].into_iter();
+        let arguments: Vec<_> = arguments
+            .chain(values.iter().map(|value| value.as_ptr()))
+            .collect();
+        let names = keywords.map(|keywords| keywords.names);
+        call(inner.bind(py), &arguments, 2, names)
     }
 }
 

@@ -37,6 +37,9 @@ struct State {
     /// Whether the task was given its context: other tasks may run in the same one, so inside and outside take turns, as with
     /// a generator. Otherwise the context ends with the task and there is nothing to restore.
     shares_context: bool,
+    /// The way back from the span's scope, until the first step enters it: what the context of the task holds, if that is a
+    /// copy of the one that the task was created in.
+    way_back: Option<Scope>,
     /// What is current inside, between the steps of a task that shares its context.
     inside: Option<Py<PyAny>>,
     timings: Option<Timings>,
@@ -65,6 +68,16 @@ impl Unused<'_> {
             .as_ref()
             .map_or_else(take_buffer, |span| span.get().take_buffer(py))
     }
+}
+
+/// The context that a task runs in.
+pub(super) enum TaskContext {
+    /// A copy of the one it is created in, with the way back from a scope in it.
+    Copied(Scope),
+    /// Its own, made by whom we do not know.
+    Unknown,
+    /// One that it was given.
+    Given,
 }
 
 /// What to do for a step before the wrapped coroutine runs.
@@ -96,7 +109,7 @@ impl TaskCoroutine {
         coroutine: &Bound<'py, PyAny>,
         unused: Unused<'py>,
         body: Body,
-        shares_context: bool,
+        context: TaskContext,
         timings: Option<Timings>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = coroutine.py();
@@ -106,12 +119,18 @@ impl TaskCoroutine {
         } else {
             Span::object(py, body)?
         };
+        let (shares_context, way_back) = match context {
+            TaskContext::Copied(way_back) => (false, Some(way_back)),
+            TaskContext::Unknown => (false, None),
+            TaskContext::Given => (true, None),
+        };
         let state = State {
             inner: Some(coroutine.clone().unbind()),
             inside: shares_context.then(|| span.clone().into_any().unbind()),
             span: Some(span.unbind()),
             phase: Phase::New,
             shares_context,
+            way_back,
             timings,
         };
         let Some(unused) = unused.coroutine else {
@@ -197,9 +216,9 @@ impl TaskCoroutine {
                 state.phase = Phase::Started;
             }
             let span = state.span.as_ref().map(|span| span.bind(py).clone());
-            (is_new, state.shares_context, span)
+            (is_new, state.shares_context, span, state.way_back.take())
         });
-        let (is_new, shares_context, span) = begun.unwrap_or_default();
+        let (is_new, shares_context, span, way_back) = begun.unwrap_or_default();
         // asyncio throws into a task that was cancelled before its first step: no line of it runs.
         let is_thrown = is_new && matches!(step, Step::Throw(_));
         let mut outside = None;
@@ -211,7 +230,7 @@ impl TaskCoroutine {
                 Ok(())
             })
         } else {
-            enter(span)
+            enter(span, way_back)
         };
         if let Err(error) = entered {
             return Self::finish(slf, Stepped::Raised(error), Fate::Ran);
@@ -275,12 +294,16 @@ impl TaskCoroutine {
             // A coroutine that is over holds nothing of the user's; of other objects that is not known.
             let inner = state.inner.as_ref()?.bind(py);
             let is_empty = is_coroutine(inner) && raised.is_none();
-            Some((span, state.timings.take(), state.inside.take(), is_empty))
+            let held = (state.inside.take(), state.way_back.take());
+            Some((span, state.timings.take(), held, is_empty))
         });
-        let Some((span, timings, inside, is_empty)) = first.flatten() else {
+        let Some((span, timings, (inside, way_back), is_empty)) = first.flatten() else {
             return Ok(());
         };
         drop(inside.map(|inside| inside.into_bound(py)));
+        if let Some(way_back) = way_back {
+            way_back.forget(py);
+        }
         let ended = end_task(&span, Some(slf.as_any()), raised, fate, timings.as_ref());
         if is_empty {
             LAST.give(slf);
@@ -298,11 +321,11 @@ impl TaskCoroutine {
 
 /// Makes the span current in a context that ends with the task. Never fails.
 #[inline]
-fn enter(span: Option<Bound<'_, Span>>) -> PyResult<Option<()>> {
+fn enter(span: Option<Bound<'_, Span>>, way_back: Option<Scope>) -> PyResult<Option<()>> {
     let Some(span) = span else { return Ok(None) };
     let py = span.py();
     guard(py, "starting a task span", || {
-        let way_back = Scope::enter_for_good(&span)?;
+        let way_back = Scope::enter_for_good(&span, way_back)?;
         span.get().enter_fresh(py, way_back);
         Ok(())
     })
@@ -453,6 +476,9 @@ impl TaskCoroutine {
             // The collector has no use for the span; `gc.get_referents` shows it to `open_spans`.
             visit.call(state.span.as_ref())?;
             visit.call(state.inner.as_ref())?;
+            if let Some(way_back) = &state.way_back {
+                way_back.traverse(&visit)?;
+            }
             visit.call(state.inside.as_ref())
         });
         visited.unwrap_or(Ok(()))

@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::asgi::ServerInstrumentation;
 use super::channel::{Callee, Channel, Direction};
@@ -21,7 +21,7 @@ use super::creation;
 use super::message_coroutine::MessageCoroutine;
 use super::server_span::ServerSpan;
 use super::span::Span;
-use super::task::TaskFactory;
+use super::task::{Keywords, TaskFactory};
 
 /// A function that CPython calls; its definition must live as long as the function, so it is never freed.
 fn define(
@@ -571,23 +571,19 @@ unsafe extern "C" fn create_task(
         )
     };
     let (positional, keywords) = values.split_at(nargs.cast_unsigned());
-    let kwargs = names.map(|names| {
-        let kwargs = PyDict::new(py);
-        let filled = names
-            .iter_borrowed()
-            .zip(keywords)
-            .try_for_each(|(name, value)| kwargs.set_item(name, value));
-        filled.map(|()| kwargs)
+    let keywords = names.map(|names| Keywords {
+        names,
+        values: keywords,
     });
-    let created = kwargs.transpose().and_then(|kwargs| match positional {
+    let created = match positional {
         [event_loop, coroutine] => {
             factory
                 .get()
-                .create_task(event_loop, coroutine, kwargs.as_ref())
+                .create_task(event_loop, coroutine, keywords.as_ref())
         }
         _ => Err(PyTypeError::new_err(
             "a task factory is called with the event loop and a coroutine",
         )),
-    });
+    };
     give(py, created)
 }
