@@ -8,11 +8,10 @@ pub fn split_host(host: &str) -> (&str, Option<u16>) {
             None => (host, None),
         };
     }
-    // A byte at a time, from the end: hosts are short, and `str` searches are made for long texts.
-    let bytes = host.as_bytes();
-    match bytes.iter().rposition(|byte| *byte == b':') {
-        // More than one colon without brackets: a bare IPv6 address.
-        Some(colon) if !bytes[..colon].contains(&b':') => {
+    // A byte at a time: hosts are short, and searches are made for long texts.
+    match host.bytes().position(|byte| byte == b':') {
+        // More than one colon without brackets is a bare IPv6 address, whose end is no port.
+        Some(colon) if host.bytes().skip(colon + 1).all(|byte| byte != b':') => {
             (&host[..colon], parse_port(&host[colon + 1..]))
         }
         _ => (host, None),
