@@ -16,7 +16,8 @@ Event = tuple[Any, ...]
 _OWN_FILES = (str(Path(rvh_trace.__file__).parent), str(Path(__file__).with_name("broken.py")))
 _MAX_DEPTH = 6
 _NOT_SEEN = object()
-_ADDRESS = re.compile(r"(?<=Cancelled via cancel scope )[0-9a-f]+|\b0x[0-9a-f]{6,}\b")
+# Addresses, and the numbers that asyncio gives to the tasks of a process: anyio puts both into messages.
+_ADDRESS = re.compile(r"(?<=Cancelled via cancel scope )[0-9a-f]+|\b0x[0-9a-f]{6,}\b|(?<=\bTask-)\d+")
 
 
 class Difference(AssertionError):  # noqa: N818 - what it is, not that it is an error
