@@ -1,6 +1,5 @@
 """`propagators`: contexts that other libraries than ours wrote, and that they can read."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ LOW, SPAN = str(int(TRACE_ID[16:], 16)), str(int(SPAN_ID, 16))
 # Span flags of OTLP: whether the parent is known to be remote or not, and whether it is.
 HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
 
-Headers = Mapping[str, str]
+Headers = dict[str, str]
 
 
 def b3(state: str = "-1") -> Headers:
@@ -227,7 +226,7 @@ def test_debug_is_kept(name: str, headers: Headers) -> None:
 
 
 def test_what_datadog_sends_beside_ids_is_kept() -> None:
-    headers = dict(datadog("2", tags=",_dd.p.dm=-4")) | {"x-datadog-origin": "rum"}
+    headers = datadog("2", tags=",_dd.p.dm=-4") | {"x-datadog-origin": "rum"}
     with InMemoryExporter(propagators="datadog,tracecontext") as spans:
         sent = sent_by(request(headers))
         work = spans.one("work")
@@ -249,8 +248,8 @@ def test_baggage_of_jaeger_travels() -> None:
         assert sent_by(request(headers))["baggage"] == "tenant=acme%20inc"
 
 
-def test_all_are_written_and_the_last_that_names_a_caller_is_read(spans: InMemoryExporter) -> None:
-    with InMemoryExporter(propagators=["tracecontext", *FORMATS]) as spans:
+def test_all_are_written_and_the_last_that_names_a_caller_is_read() -> None:
+    with InMemoryExporter(propagators=["tracecontext", *FORMATS]):
         with span("op") as op:
             sent: dict[str, str] = {}
             inject(sent)
