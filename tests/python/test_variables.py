@@ -106,7 +106,7 @@ for flags in ("01", "00"):
         pass
 assert rvh_trace.shutdown()
 """
-        sent = {one.attributes["parent"] for one in received(receiver, script, OTEL_TRACES_SAMPLER=sampler)}
+        sent = {str(one.attributes["parent"]) for one in received(receiver, script, OTEL_TRACES_SAMPLER=sampler)}
         decisions = {"none": root, "01": child_of_sampled, "00": child_of_unsampled}
         assert sent == {parent for parent, sampled in decisions.items() if sampled}
 
