@@ -253,7 +253,8 @@ mod tests {
     const W3C: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03";
 
     fn extracted(propagators: &[Propagator], sent: &[(&str, &str)]) -> Context {
-        Propagators::from_iter(propagators.iter().copied()).extract(&lines(sent))
+        let propagators: Propagators = propagators.iter().copied().collect();
+        propagators.extract(&lines(sent))
     }
 
     #[test]
