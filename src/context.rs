@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::id::{SpanId, TraceId};
 use crate::propagation::Baggage;
 
-/// The W3C trace flags byte (Trace Context level 2, section 3.2.2.3).
+/// The W3C trace flags byte (Trace Context level 2, section 3.2.2.3), and what other formats say beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TraceFlags(u8);
 
@@ -16,6 +16,12 @@ impl TraceFlags {
     pub const SAMPLED: Self = Self(0x01);
     /// Bit 1: the rightmost seven bytes of the trace id are random.
     pub const RANDOM: Self = Self(0x02);
+    /// The caller asks for everything (B3 and Jaeger, "debug"); such a trace is sampled. Not in the byte.
+    pub const DEBUG: Self = Self(0x80 | Self::SAMPLED.0);
+    /// The caller left the decision to us (B3, "defer"; X-Ray, `Sampled=?`). Not in the byte.
+    pub const DEFERRED: Self = Self(0x40);
+    /// A decision for the trace that starts here: the caller named no trace (B3, `b3: 0`). Not in the byte.
+    pub const DECISION_ALONE: Self = Self(0x20);
 
     /// Flags from their byte; bits that the specification does not define are dropped.
     pub const fn from_byte(byte: u8) -> Self {
@@ -24,7 +30,18 @@ impl TraceFlags {
 
     /// The byte as it goes on the wire.
     pub const fn to_byte(self) -> u8 {
-        self.0
+        self.0 & (Self::SAMPLED.0 | Self::RANDOM.0)
+    }
+
+    /// These flags and those of `other`.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Whether the sampled bit is set.
@@ -32,10 +49,15 @@ impl TraceFlags {
         self.0 & Self::SAMPLED.0 != 0
     }
 
-    /// The same flags with the sampled bit as given.
+    /// The same flags, decided: with the sampled bit as given. What is not sampled is no longer debugged.
     #[must_use]
     pub const fn with_sampled(self, sampled: bool) -> Self {
-        Self(self.0 & !Self::SAMPLED.0 | sampled as u8)
+        let kept = if sampled {
+            Self::RANDOM.0 | Self::DEBUG.0
+        } else {
+            Self::RANDOM.0
+        };
+        Self(self.0 & kept | sampled as u8)
     }
 }
 

@@ -14,7 +14,7 @@
 //! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
 //! | [`event_loop`] | the watch that finds blocked event loops |
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
-//! | [`propagation`] | W3C tracecontext and baggage: bytes in, context out, and back; never an error |
+//! | [`propagation`] | W3C tracecontext and baggage, B3, Jaeger, X-Ray, Datadog: bytes in, context out, and back; never an error |
 //! | [`wire`] | the OTLP writer: the only place that knows protobuf tags |
 //! | [`metrics`] | the instruments of HTTP servers and event loops, and what the worker collects from them |
 //! | [`tracer`] | what starts spans: sampler, limits, resource and the way out, tied together |

@@ -2,7 +2,7 @@
 //!
 //! Decided once, at span start, from the parent and the trace id; costs one comparison.
 
-use crate::context::SpanContext;
+use crate::context::{SpanContext, TraceFlags};
 use crate::id::TraceId;
 
 /// A standard sampler (OpenTelemetry specification, "Built-in samplers").
@@ -10,7 +10,8 @@ use crate::id::TraceId;
 pub enum Sampler {
     /// Decides every span by itself, whatever the parent says.
     Always(Root),
-    /// Follows the sampled flag of a parent, remote or local; decides only spans without one.
+    /// Follows the sampled flag of a parent, remote or local; decides only spans without one, and those whose remote parent
+    /// left it open.
     ParentBased(Root),
 }
 
@@ -81,7 +82,12 @@ impl Sampler {
     #[inline]
     pub fn samples(&self, parent: Option<&SpanContext>, trace_id: TraceId) -> bool {
         match (self, parent) {
-            (Self::ParentBased(_), Some(parent)) => parent.is_sampled(),
+            (Self::ParentBased(_), Some(parent)) if parent.is_sampled() => true,
+            (Self::ParentBased(_), Some(parent))
+                if !parent.flags.contains(TraceFlags::DEFERRED) =>
+            {
+                false
+            }
             (Self::ParentBased(root) | Self::Always(root), _) => root.samples(trace_id),
         }
     }
@@ -90,7 +96,6 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::TraceFlags;
 
     fn parent(sampled: bool) -> SpanContext {
         SpanContext {
@@ -106,6 +111,18 @@ mod tests {
         assert!(!sampler.samples(None, TraceId::random()));
         assert!(!Sampler::default().samples(Some(&parent(false)), TraceId::random()));
         assert!(Sampler::Always(Root::On).samples(Some(&parent(false)), TraceId::random()));
+    }
+
+    #[test]
+    fn what_a_parent_left_open_is_decided_as_a_root_is() {
+        let open = SpanContext {
+            flags: TraceFlags::DEFERRED,
+            ..SpanContext::INVALID
+        };
+        for (root, sampled) in [(Root::On, true), (Root::Off, false)] {
+            let sampler = Sampler::ParentBased(root);
+            assert_eq!(sampler.samples(Some(&open), TraceId::random()), sampled);
+        }
     }
 
     #[test]

@@ -207,9 +207,9 @@ impl Tracer {
         kind: SpanKind,
         name: &str,
     ) -> Started {
-        let parent = parent.filter(|parent| parent.is_valid());
         match self.decide(parent) {
             Decision::Record(context) => {
+                let parent = parent.filter(|parent| parent.is_valid());
                 Started::Recording(Span::new_in(buffer(), self, context, parent, kind, name))
             }
             Decision::Drop(context) => Started::NonRecording(context),
@@ -217,16 +217,23 @@ impl Tracer {
         }
     }
 
-    /// Whether a child of `parent`, or a root without one, is recorded, and its identity.
+    /// Whether a span below `given` is recorded, and its identity: a child of it, or a root if it names no span.
     #[inline]
-    pub(crate) fn decide(&self, parent: Option<&SpanContext>) -> Decision {
+    pub(crate) fn decide(&self, given: Option<&SpanContext>) -> Decision {
         if self.config.disabled {
             return Decision::Inherit;
         }
-        let parent = parent.filter(|parent| parent.is_valid());
+        let parent = given.filter(|given| given.is_valid());
         let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
-        let sampled = self.config.sampler.samples(parent, trace_id);
-        if !sampled && parent.is_some_and(|parent| !parent.is_sampled()) {
+        let decided = parent
+            .or_else(|| given.filter(|given| given.flags.contains(TraceFlags::DECISION_ALONE)));
+        let sampled = self.config.sampler.samples(decided, trace_id);
+        // What the parent left open is decided now, and those below must hear of it.
+        if !sampled
+            && parent.is_some_and(|parent| {
+                !parent.is_sampled() && !parent.flags.contains(TraceFlags::DEFERRED)
+            })
+        {
             return Decision::Inherit;
         }
         let context = SpanContext {
@@ -234,8 +241,8 @@ impl Tracer {
             span_id: SpanId::random(),
             // A continued trace keeps the random bit as it came; our own ids are random (Trace Context level 2,
             // "Random Trace ID Flag").
-            flags: parent
-                .map_or(TraceFlags::RANDOM, |parent| parent.flags)
+            flags: decided
+                .map_or(TraceFlags::RANDOM, |decided| decided.flags)
                 .with_sampled(sampled),
             is_remote: false,
             trace_state: parent

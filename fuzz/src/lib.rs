@@ -13,6 +13,7 @@ use rvh_trace::propagation::baggage::{MAX_LEN, MAX_MEMBERS, format_baggage, pars
 use rvh_trace::propagation::tracecontext::{
     TRACESTATE_MAX_LEN, format_traceparent, parse_traceparent, parse_tracestate,
 };
+use rvh_trace::propagation::{Carrier, CarrierMut, Propagator, Propagators};
 
 /// Separates the values of a header that came more than once.
 const NEXT_HEADER: u8 = b'\n';
@@ -49,6 +50,73 @@ pub fn baggage(data: &[u8]) {
         assert!(written.len() <= MAX_LEN, "{} bytes", written.len());
         let again = parse_baggage(std::iter::once(written.as_bytes()));
         assert!(again.iter().eq(baggage.iter()), "{written:?}");
+    }
+}
+
+/// Every format at once, one header a line: the first byte of a line says which. What is read is written so that it is read
+/// again.
+pub fn propagators(data: &[u8]) {
+    let all = Propagators::from_iter(Propagator::ALL);
+    let names: Vec<_> = all.fields().chain(["uberctx-a", "uberctx-b"]).collect();
+    let came: Headers = headers(data)
+        .filter_map(|header| header.split_first())
+        .map(|(which, value)| {
+            let name = names[usize::from(*which) % names.len()];
+            (name.to_owned(), value.to_vec())
+        })
+        .collect();
+    let all_of_them = Propagator::ALL.map(|one| Propagators::from_iter([one]));
+    for propagators in all_of_them.iter().chain([&all]) {
+        let context = propagators.extract(&came);
+        let mut sent = Headers::default();
+        propagators.inject(&context, &mut sent);
+        for (name, value) in &sent.0 {
+            assert!(
+                value.iter().all(|byte| matches!(byte, b' '..=b'~')),
+                "{name}: {value:?}"
+            );
+        }
+        let again = propagators.extract(&sent);
+        assert_eq!(again.span.trace_id, context.span.trace_id);
+        assert_eq!(again.span.span_id, context.span.span_id);
+        assert_eq!(again.span.is_sampled(), context.span.is_sampled());
+    }
+}
+
+/// Header lines, in order.
+#[derive(Default)]
+struct Headers(Vec<(String, Vec<u8>)>);
+
+impl FromIterator<(String, Vec<u8>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(lines: I) -> Self {
+        Self(lines.into_iter().collect())
+    }
+}
+
+impl Carrier for Headers {
+    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        for (_, value) in self.0.iter().filter(|(line, _)| line == name) {
+            each(value);
+        }
+    }
+
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+        for (line, value) in &self.0 {
+            if let Some(rest) = line.strip_prefix(prefix) {
+                each(rest.as_bytes(), value);
+            }
+        }
+    }
+}
+
+impl CarrierMut for Headers {
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.set_named(name, value);
+    }
+
+    fn set_named(&mut self, name: &str, value: &str) {
+        self.0.retain(|(line, _)| line != name);
+        self.0.push((name.to_owned(), value.as_bytes().to_vec()));
     }
 }
 

@@ -324,6 +324,8 @@ def span_future(
 def inject(carrier: MutableCarrier, context: Context | SpanContext | Span | None = None) -> None:
     """Writes the current context (`traceparent`, `tracestate`, `baggage`) into headers to send.
 
+    Other headers, or none, are written where `propagators` of `init_tracing` says so.
+
     Args:
         carrier: Headers to write to.
         context: What to write instead of what is current.
@@ -630,7 +632,13 @@ def call_directly(class_: type[ServerInstrumentation], /) -> None: ...
 
 @final
 class MemoryTracer:
-    def __new__(cls, *, sampler: str | None = None, sampler_ratio: float | None = None) -> Self: ...
+    def __new__(
+        cls,
+        *,
+        sampler: str | None = None,
+        sampler_ratio: float | None = None,
+        propagators: str | Sequence[str] | None = None,
+    ) -> Self: ...
     def install(self) -> None: ...
     def uninstall(self) -> None: ...
     def take(self) -> list[bytes]: ...

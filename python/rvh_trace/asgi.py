@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class RvhTraceMiddleware(ServerInstrumentation):
     """One SERVER span for every HTTP request and websocket that passes through an ASGI application.
 
-    The span continues the trace of the request's `traceparent` header, carries the attributes of the HTTP semantic
-    conventions 1.44, is current while the application runs, and ends when the last body message (or the last trailers
+    The span continues the trace of the request's `traceparent` header, or of those that `propagators` of `init_tracing`
+    reads instead, carries the attributes of the HTTP semantic conventions 1.44, is current while the application runs, and ends when the last body message (or the last trailers
     message) has been handed to the server. Its name is `{method} {route}` once the framework has dispatched the
     request, else the method. A websocket's span lasts until either side closes; a child, `websocket.handshake`, is
     exported as soon as the application has accepted.

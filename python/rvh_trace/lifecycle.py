@@ -93,7 +93,10 @@ def init_tracing(
             or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
         sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.
             `OTEL_TRACES_SAMPLER_ARG`.
-        propagators: `tracecontext` and `baggage` (both by default), or `none`. `OTEL_PROPAGATORS`.
+        propagators: How context travels between services: `tracecontext` and `baggage` (both by default), `b3` (one
+            header), `b3multi`, `jaeger`, `xray` and `datadog`, a list of these, or `none`. All of them are written; of
+            several that name a caller the last one listed counts. Where a caller leaves the sampling decision open, as
+            B3, X-Ray and Datadog can, the sampler decides as for a new trace. `OTEL_PROPAGATORS`.
         resource_attributes: What describes this process, beside what is detected. `OTEL_RESOURCE_ATTRIBUTES`.
         schedule_delay_ms: Longest wait of a finished span; 5,000. `OTEL_BSP_SCHEDULE_DELAY`.
         max_queue_size: Spans that may wait; bounded by `max_queue_bytes` alone by default. `OTEL_BSP_MAX_QUEUE_SIZE`.

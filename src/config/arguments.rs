@@ -57,7 +57,7 @@ pub struct Arguments {
     pub sampler: Option<String>,
     /// The share of traces to keep, 0 to 1; alone it means `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER_ARG`
     pub sampler_ratio: Option<f64>,
-    /// `tracecontext`, `baggage`, or `none` alone. `OTEL_PROPAGATORS`
+    /// Names of [`Propagator`](crate::propagation::Propagator), or `none` alone. `OTEL_PROPAGATORS`
     pub propagators: Option<Vec<String>>,
 
     /// Milliseconds between two exports. `OTEL_BSP_SCHEDULE_DELAY`

@@ -173,10 +173,8 @@ fn parse_propagator(name: &str) -> Result<Propagator, Problem> {
         .into_iter()
         .find(|propagator| propagator.name() == name);
     known.ok_or_else(|| match name.as_str() {
-        "b3" | "b3multi" | "jaeger" | "xray" | "ottrace" | "datadog" => {
-            "not supported yet; use tracecontext and baggage".into()
-        }
-        _ => "not tracecontext, baggage, or none alone".into(),
+        "ottrace" => "not supported; its successor is tracecontext".into(),
+        _ => "not tracecontext, baggage, b3, b3multi, jaeger, xray, datadog, or none alone".into(),
     })
 }
 

@@ -107,6 +107,19 @@ impl Baggage {
         )
     }
 
+    /// The same baggage with the members of `other`, whose values win.
+    #[must_use]
+    pub fn with_all(self, other: Self) -> Self {
+        if self.is_empty() || other.is_empty() {
+            return if self.is_empty() { other } else { self };
+        }
+        let mut members = self.stored().to_vec();
+        for member in other.stored() {
+            set(&mut members, member.clone());
+        }
+        Self::from(members)
+    }
+
     fn stored(&self) -> &[Stored] {
         self.0.as_deref().unwrap_or_default()
     }
@@ -115,6 +128,22 @@ impl Baggage {
 impl From<Vec<Stored>> for Baggage {
     fn from(members: Vec<Stored>) -> Self {
         Self((!members.is_empty()).then(|| members.into()))
+    }
+}
+
+/// Members without properties, of which the last one of a name counts.
+impl FromIterator<(String, String)> for Baggage {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let mut members = Vec::new();
+        for (key, value) in pairs {
+            let member = Stored {
+                key: key.into_boxed_str(),
+                value: value.into_boxed_str(),
+                properties: Box::default(),
+            };
+            set(&mut members, member);
+        }
+        Self::from(members)
     }
 }
 
@@ -219,7 +248,7 @@ fn parse_pair(text: &[u8]) -> Option<(&str, &str)> {
     Some((token(trim_ows(&text[..equals]))?, value))
 }
 
-fn token(text: &[u8]) -> Option<&str> {
+pub(super) fn token(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|_| is_token(text))
 }
 
@@ -340,6 +369,15 @@ mod tests {
         assert_eq!((changed.len(), changed.get("b")), (2, None));
         assert!(changed.without("a").without("c").is_empty());
         assert_eq!(changed.without("a").without("c"), Baggage::default());
+    }
+
+    #[test]
+    fn of_two_the_second_wins_and_the_first_keeps_its_places() {
+        let (first, second) = (parse(&["a=1;p,b=2"]), parse(&["c=3,a=4"]));
+        let both = first.clone().with_all(second.clone());
+        assert_eq!(format_baggage(&both).as_deref(), Some("a=4,b=2,c=3"));
+        assert_eq!(first.clone().with_all(Baggage::default()), first);
+        assert_eq!(Baggage::default().with_all(second.clone()), second);
     }
 
     #[test]

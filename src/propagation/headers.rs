@@ -19,6 +19,19 @@ impl Carrier for FromExtractor<'_> {
             each(value.as_bytes());
         }
     }
+
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+        for name in self.0.keys() {
+            let Some((start, rest)) = name.as_bytes().split_at_checked(prefix.len()) else {
+                continue;
+            };
+            if start.eq_ignore_ascii_case(prefix.as_bytes()) {
+                for value in self.0.get_all(name).unwrap_or_default() {
+                    each(rest, value.as_bytes());
+                }
+            }
+        }
+    }
 }
 
 /// Writes to an OpenTelemetry injector.
@@ -26,6 +39,10 @@ pub struct IntoInjector<'a>(pub &'a mut dyn Injector);
 
 impl CarrierMut for IntoInjector<'_> {
     fn set(&mut self, name: &'static str, value: &str) {
+        self.0.set(name, value.to_owned());
+    }
+
+    fn set_named(&mut self, name: &str, value: &str) {
         self.0.set(name, value.to_owned());
     }
 }

@@ -2,153 +2,52 @@
 //!
 //! Nothing here fails or panics, whatever the bytes: a header that breaks its format's rules counts as absent. The
 //! formats know nothing of requests; a [`Carrier`] hands them header values, a [`CarrierMut`] takes them. Callable from
-//! any thread. Extracting a valid `traceparent` costs a few tens of nanoseconds and allocates nothing; `tracestate` and
-//! `baggage` allocate when present.
+//! any thread. Extracting a valid `traceparent` costs a few tens of nanoseconds and allocates nothing; `tracestate`,
+//! `baggage` and the headers of `jaeger` and `datadog` allocate when present.
 
+pub mod b3;
 pub mod baggage;
+pub mod datadog;
 pub mod headers;
+mod hex;
+pub mod jaeger;
+mod propagator;
 pub mod tracecontext;
+pub mod xray;
 
 pub use baggage::Baggage;
 pub use headers::{extract_headers, inject_headers};
+pub use propagator::{Propagator, Propagators};
 
-use crate::context::{Context, SpanContext};
+use crate::context::{SpanContext, TraceFlags};
+use crate::id::{SpanId, TraceId};
 
 /// Where incoming header values are read from.
 pub trait Carrier {
     /// Calls `each` with every value of the header `name`, given in lower case, in the order they arrived.
     fn values(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+
+    /// Calls `each` with what follows `prefix`, given in lower case, in the name of every header that begins so, and with the
+    /// header's value.
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8]));
 }
 
 /// Where outgoing header values go.
 pub trait CarrierMut {
     /// Sets the header `name`, in lower case, replacing what was there.
     fn set(&mut self, name: &'static str, value: &str);
-}
 
-/// A propagation format, named as in `OTEL_PROPAGATORS`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Propagator {
-    /// `tracecontext`: W3C Trace Context, headers `traceparent` and `tracestate`.
-    TraceContext,
-    /// `baggage`: W3C Baggage, header `baggage`.
-    Baggage,
-}
-
-impl Propagator {
-    /// Every format there is.
-    pub const ALL: [Self; 2] = [Self::TraceContext, Self::Baggage];
-
-    /// Its name in `OTEL_PROPAGATORS`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TraceContext => "tracecontext",
-            Self::Baggage => "baggage",
-        }
-    }
-
-    /// The headers it sets, and must be able to read.
-    pub const fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::TraceContext => &[tracecontext::TRACEPARENT, tracecontext::TRACESTATE],
-            Self::Baggage => &[baggage::BAGGAGE],
-        }
-    }
-}
-
-/// The formats in use, each at most once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Propagators(Vec<Propagator>);
-
-impl Default for Propagators {
-    /// `tracecontext,baggage`, the default of `OTEL_PROPAGATORS`.
-    fn default() -> Self {
-        Self(Propagator::ALL.to_vec())
-    }
-}
-
-impl FromIterator<Propagator> for Propagators {
-    fn from_iter<I: IntoIterator<Item = Propagator>>(propagators: I) -> Self {
-        let mut unique = Vec::new();
-        for propagator in propagators {
-            if !unique.contains(&propagator) {
-                unique.push(propagator);
-            }
-        }
-        Self(unique)
-    }
-}
-
-impl Propagators {
-    /// Whether this format is in use.
-    pub fn has(&self, propagator: Propagator) -> bool {
-        self.0.contains(&propagator)
-    }
-
-    /// The headers that [`inject`](Self::inject) may set.
-    pub fn fields(&self) -> impl Iterator<Item = &'static str> {
-        self.0
-            .iter()
-            .flat_map(|propagator| propagator.fields())
-            .copied()
-    }
-
-    /// Reads the context that `carrier` brings; what is absent or malformed is empty in the result.
-    pub fn extract(&self, carrier: &dyn Carrier) -> Context {
-        let mut context = Context::default();
-        for propagator in &self.0 {
-            match propagator {
-                Propagator::TraceContext => {
-                    context.span = extract_span(carrier).unwrap_or_default();
-                }
-                Propagator::Baggage => {
-                    if let Some(header) = joined(carrier, baggage::BAGGAGE) {
-                        context.baggage = baggage::parse_baggage(std::iter::once(&*header));
-                    }
-                }
-            }
-        }
-        context
-    }
-
-    /// [`Self::extract`] from a carrier that holds one `traceparent` and nothing else.
-    #[inline]
-    pub fn extract_traceparent(&self, header: &[u8]) -> Context {
-        let span = if self.has(Propagator::TraceContext) {
-            tracecontext::parse_traceparent(header).unwrap_or_default()
-        } else {
-            SpanContext::INVALID
-        };
-        Context {
-            span,
-            baggage: Baggage::default(),
-        }
-    }
-
-    /// Writes `context` into `carrier`. An invalid span context, empty trace state and empty baggage set no header.
-    pub fn inject(&self, context: &Context, carrier: &mut dyn CarrierMut) {
-        for propagator in &self.0 {
-            match propagator {
-                Propagator::TraceContext => inject_span(&context.span, carrier),
-                Propagator::Baggage => {
-                    if let Some(header) = baggage::format_baggage(&context.baggage) {
-                        carrier.set(baggage::BAGGAGE, &header);
-                    }
-                }
-            }
-        }
-    }
+    /// [`Self::set`] for a name that is made at run time. It is an HTTP token, and in the case that somebody gave it.
+    fn set_named(&mut self, name: &str, value: &str);
 }
 
 fn extract_span(carrier: &dyn Carrier) -> Option<SpanContext> {
-    let mut headers = 0;
-    let mut parent = None;
-    carrier.values(tracecontext::TRACEPARENT, &mut |header| {
-        headers += 1;
-        parent = tracecontext::parse_traceparent(header);
-    });
     // Two callers cannot both be the parent, so neither is (W3C Trace Context, "`traceparent` Header").
-    let mut span = parent.filter(|_| headers == 1)?;
+    let mut span = only(
+        carrier,
+        tracecontext::TRACEPARENT,
+        tracecontext::parse_traceparent,
+    )?;
     if let Some(header) = joined(carrier, tracecontext::TRACESTATE) {
         span.trace_state = tracecontext::parse_tracestate(std::iter::once(&*header));
     }
@@ -167,6 +66,34 @@ fn inject_span(span: &SpanContext, carrier: &mut dyn CarrierMut) {
     }
 }
 
+/// What `parse` makes of the header `name`. Of two callers neither is the parent, as W3C Trace Context has it for
+/// `traceparent`: a header that came more than once is absent.
+fn only<T>(
+    carrier: &dyn Carrier,
+    name: &str,
+    mut parse: impl FnMut(&[u8]) -> Option<T>,
+) -> Option<T> {
+    let mut values = 0;
+    let mut parsed = None;
+    carrier.values(name, &mut |value| {
+        values += 1;
+        parsed = if values == 1 { parse(value) } else { None };
+    });
+    parsed
+}
+
+/// The context of a caller; `None` if an id is zero.
+fn remote(trace_id: u128, span_id: u64, flags: TraceFlags) -> Option<SpanContext> {
+    let context = SpanContext {
+        trace_id: TraceId::from_bytes(trace_id.to_be_bytes()),
+        span_id: SpanId::from_bytes(span_id.to_be_bytes()),
+        flags,
+        is_remote: true,
+        ..SpanContext::INVALID
+    };
+    context.is_valid().then_some(context)
+}
+
 /// All values of a list header as one (RFC 9110, section 5.3), or `None` when there is none.
 fn joined(carrier: &dyn Carrier, name: &str) -> Option<Vec<u8>> {
     let mut header: Option<Vec<u8>> = None;
@@ -183,33 +110,46 @@ fn joined(carrier: &dyn Carrier, name: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Context;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     /// Header lines, in order.
     #[derive(Default)]
-    struct Lines(Vec<(&'static str, String)>);
+    pub(super) struct Lines(pub(super) Vec<(String, String)>);
 
     impl Carrier for Lines {
         fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-            for (_, value) in self.0.iter().filter(|(line, _)| *line == name) {
+            for (_, value) in self.0.iter().filter(|(line, _)| line == name) {
                 each(value.as_bytes());
+            }
+        }
+
+        fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+            for (line, value) in &self.0 {
+                if let Some(rest) = line.strip_prefix(prefix) {
+                    each(rest.as_bytes(), value.as_bytes());
+                }
             }
         }
     }
 
     impl CarrierMut for Lines {
         fn set(&mut self, name: &'static str, value: &str) {
-            self.0.retain(|(line, _)| *line != name);
-            self.0.push((name, value.into()));
+            self.set_named(name, value);
+        }
+
+        fn set_named(&mut self, name: &str, value: &str) {
+            self.0.retain(|(line, _)| line != name);
+            self.0.push((name.into(), value.into()));
         }
     }
 
-    fn lines(lines: &[(&'static str, &str)]) -> Lines {
+    pub(super) fn lines(lines: &[(&str, &str)]) -> Lines {
         Lines(
             lines
                 .iter()
-                .map(|(name, value)| (*name, (*value).into()))
+                .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
         )
     }
@@ -288,7 +228,7 @@ mod tests {
         let context = Propagators::default().extract(&lines(&[("traceparent", PARENT)]));
         let mut carrier = Lines::default();
         Propagators::default().inject(&context, &mut carrier);
-        assert_eq!(carrier.0, [("traceparent", PARENT.to_owned())]);
+        assert_eq!(carrier.0, lines(&[("traceparent", PARENT)]).0);
     }
 
     #[test]
@@ -301,7 +241,7 @@ mod tests {
         let both = Propagators::default().extract(&sent);
         let mut carrier = Lines::default();
         only_baggage.inject(&both, &mut carrier);
-        assert_eq!(carrier.0, [("baggage", "k=v".to_owned())]);
+        assert_eq!(carrier.0, lines(&[("baggage", "k=v")]).0);
         assert_eq!(only_baggage.fields().collect::<Vec<_>>(), ["baggage"]);
         assert!(!only_baggage.has(Propagator::TraceContext));
     }

@@ -86,6 +86,34 @@ pub fn parse_tracestate<'a>(headers: impl Iterator<Item = &'a [u8]>) -> TraceSta
     join_tracestate(&mut members[..count])
 }
 
+/// The value of the first member with this key.
+pub(super) fn tracestate_member<'a>(state: &'a TraceState, key: &str) -> Option<&'a str> {
+    state
+        .as_str()
+        .split(',')
+        .find_map(|member| member.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The members of `front`, then those of `state` with other keys ("Mutating the `tracestate` Field"); whole members go that
+/// are too many.
+pub(super) fn tracestate_before(front: &TraceState, state: &TraceState) -> TraceState {
+    let is_new = |member: &&str| {
+        let key = member.split('=').next();
+        key.is_some_and(|key| tracestate_member(front, key).is_none())
+    };
+    let kept = state.as_str().split(',').filter(is_new);
+    let mut members = [&[][..]; TRACESTATE_MAX_MEMBERS];
+    let mut count = 0;
+    for (place, member) in members
+        .iter_mut()
+        .zip(front.as_str().split(',').chain(kept))
+    {
+        *place = member.as_bytes();
+        count += 1;
+    }
+    join_tracestate(&mut members[..count])
+}
+
 /// Joins the members that fit. A member that must go becomes empty; empty members are not written.
 fn join_tracestate(members: &mut [&[u8]]) -> TraceState {
     let mut len = members

@@ -3,6 +3,7 @@
 //! Carriers: a dict (or any mutable mapping) of strings, or a list of `(name, value)` byte pairs as ASGI has them. Nothing
 //! here raises on what a peer sent: what cannot be read is not there.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::PyTraverseError;
@@ -95,19 +96,31 @@ impl Carrier for Headers {
             each(value);
         }
     }
+
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+        for (header, value) in &self.0 {
+            if let Some(rest) = header.strip_prefix(prefix.as_bytes()) {
+                each(rest, value);
+            }
+        }
+    }
 }
 
 /// Collects what propagators write.
 #[derive(Default)]
-struct Injected(Vec<(&'static str, String)>);
+struct Injected(Vec<(Cow<'static, str>, String)>);
 
 impl CarrierMut for Injected {
     fn set(&mut self, name: &'static str, value: &str) {
-        self.0.push((name, value.to_owned()));
+        self.0.push((name.into(), value.to_owned()));
+    }
+
+    fn set_named(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned().into(), value.to_owned()));
     }
 }
 
-/// Writes the current context (`traceparent`, `tracestate`, `baggage`) into headers to send.
+/// Writes the current context (`traceparent`, `tracestate`, `baggage`, or what `propagators` names) into headers to send.
 #[pyfunction]
 #[pyo3(signature = (carrier, context=None))]
 pub(super) fn inject(
@@ -123,14 +136,14 @@ pub(super) fn inject(
         let mut injected = Injected::default();
         with_propagators(|propagators| propagators.inject(&context, &mut injected));
         for (name, value) in injected.0 {
-            write_header(carrier, name, &value)?;
+            write_header(carrier, &name, &value)?;
         }
         Ok(())
     })
     .map(drop)
 }
 
-fn write_header(carrier: &Bound<'_, PyAny>, name: &'static str, value: &str) -> PyResult<()> {
+fn write_header(carrier: &Bound<'_, PyAny>, name: &str, value: &str) -> PyResult<()> {
     let py = carrier.py();
     if let Ok(headers) = carrier.cast::<PyList>() {
         // Ours replaces one that was copied from an incoming request.

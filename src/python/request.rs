@@ -104,13 +104,22 @@ impl<'a, 'py> Request<'a, 'py> {
         headers: &RequestHeaders<'_>,
         propagators: &Propagators,
     ) -> Context {
-        match (headers.traceparent, &self.headers) {
-            (None, _) if !headers.propagates_more => Context::default(),
-            (Some(traceparent), _) if !headers.propagates_more => {
+        if !propagators.only_w3c() {
+            return self.extract_all(propagators);
+        }
+        match headers.traceparent {
+            None if !headers.propagates_more => Context::default(),
+            Some(traceparent) if !headers.propagates_more => {
                 propagators.extract_traceparent(traceparent)
             }
-            (_, Some(headers)) => propagators.extract(&HeaderList(headers)),
-            (_, None) => Context::default(),
+            _ => self.extract_all(propagators),
+        }
+    }
+
+    fn extract_all(&self, propagators: &Propagators) -> Context {
+        match &self.headers {
+            Some(headers) => propagators.extract(&HeaderList(headers)),
+            None => Context::default(),
         }
     }
 
@@ -299,6 +308,14 @@ impl Carrier for HeaderList<'_, '_, '_> {
         for (header, value) in header_pairs(self.0) {
             if header == name.as_bytes() {
                 each(value);
+            }
+        }
+    }
+
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+        for (header, value) in header_pairs(self.0) {
+            if let Some(rest) = header.strip_prefix(prefix.as_bytes()) {
+                each(rest, value);
             }
         }
     }

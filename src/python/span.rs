@@ -23,7 +23,7 @@ use super::exception::describe;
 use super::open_spans;
 use super::span_context::{SpanContext, python_bool};
 use super::template::decorate;
-use crate::context;
+use crate::context::{self, TraceFlags};
 use crate::exception;
 use crate::span::{Span as Recording, Status, take_buffer};
 use crate::tracer::Tracer;
@@ -46,7 +46,11 @@ impl Body {
     #[inline]
     fn is_unsampled(&self) -> bool {
         match self {
-            Self::NonRecording(context) => !context.is_sampled() && context.is_valid(),
+            Self::NonRecording(context) => {
+                !context.is_sampled()
+                    && context.is_valid()
+                    && !context.flags.contains(TraceFlags::DEFERRED)
+            }
             _ => false,
         }
     }

@@ -31,16 +31,14 @@ impl SpanTemplate {
     fn span<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
         let tracer = lifecycle::tracer();
         let above = current::span(py)?;
-        let parent = above
-            .as_ref()
-            .map(|parent| parent.get().clone_context(py))
-            .filter(context::SpanContext::is_valid);
+        let given = above.as_ref().map(|parent| parent.get().clone_context(py));
+        let parent = given.as_ref().filter(|given| given.is_valid());
         let body = self.0.with(py, |template| match template {
             Template::Call(pending) => Err(pending.clone_ref(py)),
             Template::Encoded(model) => Ok(
-                match tracer.map(|tracer| (tracer, tracer.decide(parent.as_ref()))) {
+                match tracer.map(|tracer| (tracer, tracer.decide(given.as_ref()))) {
                     Some((tracer, Decision::Record(context))) => {
-                        let mut span = model.copy_as(tracer, context, parent.as_ref());
+                        let mut span = model.copy_as(tracer, context, parent);
                         if let Some(above) = &above {
                             above.get().adopt(py, &mut span);
                         }
@@ -50,10 +48,10 @@ impl SpanTemplate {
                         tracer.count_not_sampled();
                         match decision {
                             Decision::Drop(context) => Body::NonRecording(context),
-                            _ => Body::NonRecording(parent.unwrap_or_default()),
+                            _ => Body::NonRecording(parent.cloned().unwrap_or_default()),
                         }
                     }
-                    None => Body::NonRecording(parent.unwrap_or_default()),
+                    None => Body::NonRecording(parent.cloned().unwrap_or_default()),
                 },
             ),
         });

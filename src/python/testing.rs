@@ -26,13 +26,22 @@ pub(super) struct MemoryTracer {
 #[pymethods]
 impl MemoryTracer {
     #[new]
-    #[pyo3(signature = (*, sampler=None, sampler_ratio=None))]
-    fn new(py: Python<'_>, sampler: Option<String>, sampler_ratio: Option<f64>) -> PyResult<Self> {
+    #[pyo3(signature = (*, sampler=None, sampler_ratio=None, propagators=None))]
+    fn new(
+        py: Python<'_>,
+        sampler: Option<String>,
+        sampler_ratio: Option<f64>,
+        propagators: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let propagators = propagators
+            .map(|propagators| lifecycle::names(propagators, "propagators"))
+            .transpose()?;
         let arguments = Arguments {
             service_name: Some("test".to_owned()),
             exporter: Some(vec!["none".to_owned()]),
             sampler,
             sampler_ratio,
+            propagators,
             ..Arguments::default()
         };
         // Tests must not depend on the environment they run in.

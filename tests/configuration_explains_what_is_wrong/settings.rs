@@ -256,6 +256,10 @@ fn the_remaining_names_are_understood() {
         ["baggage"]
     );
     assert_eq!(propagators("none").fields().count(), 0);
+    let names = "jaeger,XRay, b3multi,datadog,b3,tracecontext,baggage";
+    let chosen = propagators(names);
+    assert!(Propagator::ALL.into_iter().all(|one| chosen.has(one)));
+    assert_eq!(chosen.fields().next(), Some("uber-trace-id"));
 
     let methods =
         from_environment(&[("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET, get,PURGE")]);

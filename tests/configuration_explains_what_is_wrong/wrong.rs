@@ -47,12 +47,12 @@ fn a_wrong_argument_is_an_error_that_says_what_would_be_right() {
             "compression: \"zstd\" is not gzip or none",
         ),
         (
-            arguments! { propagators: Some(strings(&["tracecontext", "b3"])) },
-            "propagators: \"b3\" is not supported yet; use tracecontext and baggage",
+            arguments! { propagators: Some(strings(&["tracecontext", "ottrace"])) },
+            "propagators: \"ottrace\" is not supported; its successor is tracecontext",
         ),
         (
             arguments! { propagators: Some(strings(&["w3c"])) },
-            "propagators: \"w3c\" is not tracecontext, baggage, or none alone",
+            "propagators: \"w3c\" is not tracecontext, baggage, b3, b3multi, jaeger, xray, datadog, or none alone",
         ),
         (
             arguments! { timeout_ms: Some(-1.0) },
@@ -125,8 +125,8 @@ fn a_wrong_variable_is_one_warning_with_what_is_used_instead() {
         ),
         ("OTEL_TRACES_EXPORTER", "console,zipkin", "console"),
         ("OTEL_TRACES_EXPORTER", "console,none", "console"),
-        ("OTEL_PROPAGATORS", "b3", "tracecontext,baggage"),
-        ("OTEL_PROPAGATORS", "jaeger,baggage,xray", "baggage"),
+        ("OTEL_PROPAGATORS", "ottrace", "tracecontext,baggage"),
+        ("OTEL_PROPAGATORS", "ottrace,baggage,pigeon", "baggage"),
         ("OTEL_PROPAGATORS", "none,tracecontext", "tracecontext"),
         ("OTEL_BSP_SCHEDULE_DELAY", "5s", "5000 ms"),
         ("OTEL_BSP_SCHEDULE_DELAY", "99999999999", "5000 ms"),
@@ -256,7 +256,7 @@ fn any_value() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
         "-?[0-9]{0,12}(\\.[0-9])?",
-        "(grpc|otlp|console|none|true|b3|baggage|traceidratio|,| |é){0,4}",
+        "(grpc|otlp|console|none|true|b3|jaeger|datadog|baggage|traceidratio|,| |é){0,4}",
         "(http|https|unix|ftp)?(://)?[a-z@:\\[\\]%]{0,8}(:[0-9]{1,6})?/?[a-z?#]{0,5}",
         "[a-c=,;% 2é]{0,20}",
     ]

@@ -20,6 +20,7 @@ class InMemoryExporter(Sequence[FinishedSpan]):
     Args:
         sampler: As for `init_tracing`; everything is sampled by default.
         sampler_ratio: As for `init_tracing`.
+        propagators: As for `init_tracing`; `tracecontext` and `baggage` by default.
 
     Example:
         >>> from rvh_trace import span
@@ -30,8 +31,14 @@ class InMemoryExporter(Sequence[FinishedSpan]):
         3
     """
 
-    def __init__(self, *, sampler: str | None = None, sampler_ratio: float | None = None) -> None:
-        self._tracer = MemoryTracer(sampler=sampler, sampler_ratio=sampler_ratio)
+    def __init__(
+        self,
+        *,
+        sampler: str | None = None,
+        sampler_ratio: float | None = None,
+        propagators: str | Sequence[str] | None = None,
+    ) -> None:
+        self._tracer = MemoryTracer(sampler=sampler, sampler_ratio=sampler_ratio, propagators=propagators)
         self._requests: list[bytes] = []
         self._spans: list[FinishedSpan] = []
 
