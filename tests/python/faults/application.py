@@ -61,6 +61,11 @@ class Application:
         self.flushed.append(answer.result)
         return answer
 
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._popen.kill()
+        self._popen.wait(END_TIMEOUT_S)
+
     def leave(self) -> float:
         """Ends the process without a shutdown; the seconds it took."""
         begun = time.monotonic()
