@@ -160,7 +160,7 @@ def _numbers_of_protobuf(raw: bytes) -> list[int]:
 
 
 def _numbers_of_json(raw: bytes) -> list[int]:
-    """As the protobuf JSON mapping has it, but for the ids, which OTLP has in hexadecimal (OTLP specification, "JSON")."""
+    """By the protobuf JSON mapping, but for the ids, which are hexadecimal (OTLP specification, "OTLP/HTTP")."""
     request: dict[str, Any] = json.loads(raw)
     for group in request["resourceSpans"]:
         for scope_spans in group["scopeSpans"]:
