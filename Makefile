@@ -52,8 +52,8 @@ fuzz: ## Fuzzes what reads the bytes of strangers, under AddressSanitizer; SECON
 			-artifact_prefix=target/fuzz/$$target- -max_total_time=$(or $(SECONDS_EACH),60) -timeout=5 -print_final_stats=1; \
 	done
 
-test-asan: ## The unit tests of the core under AddressSanitizer
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+test-asan: ## The unit tests of the core under AddressSanitizer, with its search for leaks
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address LSAN_OPTIONS=suppressions=$(CURDIR)/tests/leaks.supp \
 		cargo test --no-default-features --lib --target $(HOST) --target-dir target/asan
 
 test-all: ## The Python tests on every CPython from 3.11 up on this machine

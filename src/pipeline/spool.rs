@@ -5,8 +5,9 @@
 //!   while the queue fills counts as down after [`PATIENCE`].
 //! - The [sender] sends what is kept, oldest first, beside the live requests. So what is new may arrive before what is old.
 //! - A process that starts takes over the files that dead ones left, see [`directory`].
-//! - A directory that is full drops the newest request, as the queue does, and that loss has its own reason. One that cannot
-//!   be written to is said once and counted; export then works as if there were no spool.
+//! - A directory that is full, or whose disk is, drops the newest request, as the queue does, and that loss has its own
+//!   reason. One that cannot be written to is said once and counted; export then works as if there were no spool. Both are
+//!   tried again with every request. One that was removed is made anew.
 //!
 //! Delivery is at least once: a collector that took a request and did not say so in time gets it again. What was
 //! delivered is marked before the next is sent, so a killed process costs at most one request twice. Nothing is synchronised
@@ -15,6 +16,7 @@
 //! The worker alone comes here. It does no file operation itself, see [`store`].
 
 mod directory;
+mod file;
 pub mod frame;
 mod lock;
 mod sender;
@@ -33,7 +35,8 @@ use super::exporter::{Exporter, Outcome};
 use crate::config::SpoolConfig;
 use crate::diagnostic;
 use crate::metrics::ExporterStats;
-use directory::{Directory, Refused};
+use directory::Directory;
+use file::Refused;
 use store::Store;
 
 pub(crate) use lock::enter_forked_child;
@@ -172,7 +175,7 @@ impl Spool {
         if let Some(error) = self.is_down() {
             match self.keep(&request, items).await {
                 Ok(()) => return Outcome::Spooled { error },
-                Err(Refused::Full) => return Outcome::SpoolFull { error },
+                Err(Refused::Full | Refused::DiskFull(_)) => return Outcome::SpoolFull { error },
                 Err(Refused::Io(_)) => {}
             }
         }
@@ -195,7 +198,7 @@ impl Spool {
         self.failed(after, &error);
         match self.keep(&request, items).await {
             Ok(()) => Outcome::Spooled { error },
-            Err(Refused::Full) => Outcome::SpoolFull { error },
+            Err(Refused::Full | Refused::DiskFull(_)) => Outcome::SpoolFull { error },
             Err(Refused::Io(_)) => Outcome::Retryable { after, error },
         }
     }
@@ -254,6 +257,15 @@ impl Spool {
                         .to_owned()
                 });
             }
+            Err(Refused::DiskFull(error)) => {
+                diagnostic::log_once(diagnostic::Level::Warn, "spool-disk-full", || {
+                    format!(
+                        "spans are dropped: there is no room for the spool directory {} ({error}). Make room, or name another \
+                         by init_tracing(spool_directory=...) or RVH_TRACE_SPOOL_DIRECTORY; see rvh_trace.stats()",
+                        self.path()
+                    )
+                });
+            }
             Err(Refused::Io(error)) => {
                 self.complain("spool-write", "it cannot be written to", error);
             }
@@ -277,16 +289,16 @@ impl Spool {
 
     fn complain(&self, cause: &'static str, what: &str, error: &std::io::Error) {
         diagnostic::swallowed(cause, || {
-            let directory = self
-                .pipeline
-                .config
-                .spool
-                .as_ref()
-                .map(|spool| spool.directory.display());
             format!(
-                "the spool directory {} is not used for now: {what}: {error}",
-                directory.map(|path| path.to_string()).unwrap_or_default()
+                "the spool directory {} is not used for now: {what}: {error}. Mend that, or name another by \
+                 init_tracing(spool_directory=...) or RVH_TRACE_SPOOL_DIRECTORY; until then spans wait in memory alone",
+                self.path()
             )
         });
+    }
+
+    fn path(&self) -> String {
+        let spool = self.pipeline.config.spool.as_ref();
+        spool.map_or_else(String::new, |spool| spool.directory.display().to_string())
     }
 }

@@ -14,13 +14,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::frame::{self, Frames, HEADER_LEN};
+use super::file::{self, Refused};
+use super::frame::{self, Frames};
 use super::lock::Lock;
 use crate::config::SpoolConfig;
 
@@ -32,21 +33,6 @@ const PREFIX: &str = "rvh_trace-";
 /// Digits of destination, start, process and random number, and the dashes between them.
 const OWNER_DIGITS: [usize; 4] = [8, 12, 8, 8];
 const OWNER_LEN: usize = 8 + 12 + 8 + 8 + 3;
-
-/// Why a request was not written.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// The files in the directory take all the room they may.
-    Full,
-    /// The operating system would not.
-    Io(io::Error),
-}
-
-impl From<io::Error> for Refused {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
 
 #[derive(Debug)]
 struct Segment {
@@ -151,7 +137,7 @@ impl Directory {
             .segments
             .back()
             .is_none_or(|last| last.bytes >= SEGMENT_BYTES);
-        if is_complete {
+        if is_complete || !self.is_writing_in_place() {
             self.writing = None;
         }
         if self.writing.is_none() {
@@ -169,21 +155,16 @@ impl Directory {
                 return Err(Refused::Full);
             }
         }
-        if self.writing.is_none() {
-            self.begin_segment()?;
+        let was_begun = self.writing.is_some();
+        let mut written = self.write(&header, request);
+        if was_begun && self.writing.is_none() {
+            // What that file had no room for, a new one may have.
+            written = self.write(&header, request);
         }
-        let (Some(file), Some(segment)) = (&mut self.writing, self.segments.back_mut()) else {
+        written?;
+        let Some(segment) = self.segments.back_mut() else {
             return Err(Refused::Io(io::ErrorKind::NotFound.into()));
         };
-        let written = file
-            .write_all(&header)
-            .and_then(|()| file.write_all(request));
-        if let Err(error) = written {
-            // The disk is full, say. What was written of the frame goes, or it would hide those behind it.
-            let _ = file.set_len(segment.bytes);
-            self.writing = None;
-            return Err(error.into());
-        }
         segment.bytes += len;
         segment.waiting += spans;
         self.used += len;
@@ -191,15 +172,51 @@ impl Directory {
         Ok(())
     }
 
+    /// Writes a whole frame or nothing. An error ends a segment that has frames; one without is tried again the next time,
+    /// so that a full disk is not filled with empty files.
+    fn write(&mut self, header: &[u8], request: &[u8]) -> io::Result<()> {
+        if self.writing.is_none() {
+            self.begin_segment()?;
+        }
+        let (Some(file), Some(segment)) = (&mut self.writing, self.segments.back()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let written = file
+            .write_all(header)
+            .and_then(|()| file.write_all(request));
+        if written.is_err() {
+            // Part of a frame would hide those behind it.
+            let is_cut = file.set_len(segment.bytes).is_ok();
+            if segment.bytes > 0 || !is_cut {
+                self.writing = None;
+            }
+        }
+        written
+    }
+
+    /// Whether the segment that is written to is still where its name says: somebody may have removed or moved it.
+    fn is_writing_in_place(&self) -> bool {
+        match (&self.writing, self.segments.back()) {
+            (Some(file), Some(segment)) => file::is_at(file, &segment.path),
+            _ => false,
+        }
+    }
+
     fn begin_segment(&mut self) -> io::Result<()> {
+        let has_lock = |owner: &str| {
+            self.locks
+                .iter()
+                .any(|(known, lock)| known == owner && lock.is_in_place())
+        };
         let owner = match &self.owner {
-            Some(owner) => owner.clone(),
-            None => self.begin_owner()?,
+            Some(owner) if has_lock(owner) => owner.clone(),
+            // The first, or the directory is another one than it was.
+            _ => self.begin_owner()?,
         };
         let path = self.path(&format!("{owner}-{:08x}.spool", self.next_number));
         let mut options = OpenOptions::new();
         options.append(true).create_new(true);
-        private(&mut options);
+        file::private(&mut options);
         self.writing = Some(options.open(&path)?);
         self.next_number += 1;
         self.segments.push_back(Segment {
@@ -213,7 +230,7 @@ impl Directory {
     }
 
     fn begin_owner(&mut self) -> io::Result<String> {
-        make_private(&self.config.directory)?;
+        file::make_private(&self.config.directory)?;
         let unix_ms = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |since| since.as_millis() as u64);
@@ -326,7 +343,7 @@ impl Directory {
         self.reading = None;
         let max_bytes = self.config.max_bytes;
         let segment = self.segments.front_mut()?;
-        let bytes = match read(&segment.path, max_bytes) {
+        let bytes = match file::read(&segment.path, max_bytes) {
             Ok((file, bytes)) => {
                 self.reading = Some(file);
                 Bytes::from(bytes)
@@ -434,40 +451,4 @@ fn owner_of(name: &str) -> Option<(&str, bool)> {
     }
     let number = rest.strip_prefix('-')?.strip_suffix(".spool")?;
     is_hex(number, 8).then_some((owner, true))
-}
-
-/// A regular file that is no larger than any of ours can be, open for marking.
-fn read(path: &Path, max_bytes: u64) -> io::Result<(File, Vec<u8>)> {
-    if !std::fs::symlink_metadata(path)?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let len = file.metadata()?.len();
-    if len > max_bytes.saturating_add(HEADER_LEN as u64) {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = Vec::with_capacity(len as usize);
-    (&file).take(len).read_to_end(&mut bytes)?;
-    Ok((file, bytes))
-}
-
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600);
-}
-
-#[cfg(not(unix))]
-fn private(_options: &mut OpenOptions) {}
-
-/// Makes a directory that only this user can look into, unless it is there.
-fn make_private(directory: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(directory)
 }

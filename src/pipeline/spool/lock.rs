@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(unix)]
+use super::file::is_at;
+
 /// The descriptors of the locks that this process holds.
 #[cfg(unix)]
 static HELD: Mutex<Vec<i32>> = Mutex::new(Vec::new());
@@ -37,6 +40,7 @@ impl Lock {
             // A FIFO of that name must not hold up the worker, a symbolic link not lead it elsewhere.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)?;
+        // Its last owner may have removed it between our opening and locking it.
         if !try_lock(&file)? || !is_at(&file, path) {
             return Ok(None);
         }
@@ -45,6 +49,11 @@ impl Lock {
             file,
             path: path.to_owned(),
         }))
+    }
+
+    /// Whether it still keeps others out: not if its file was removed or moved.
+    pub(super) fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
     }
 
     /// Removes the file too: there is nothing left to lock.
@@ -82,17 +91,6 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether the file is still the one of this name: its last owner may have removed it between our opening and locking it.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    match (file.metadata(), std::fs::symlink_metadata(path)) {
-        (Ok(locked), Ok(named)) => identity(locked) == identity(named),
-        _ => false,
-    }
-}
-
 /// Leaves the locks to the parent. Call it in a forked child before any other thread exists.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "a system call")]
@@ -110,6 +108,10 @@ pub(crate) fn enter_forked_child() {
 impl Lock {
     pub(super) fn take(_path: &Path) -> io::Result<Option<Self>> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn is_in_place(&self) -> bool {
+        false
     }
 
     pub(super) fn remove(self) {

@@ -215,8 +215,8 @@ impl Spool {
         }
         self.pipeline.stats.count_damaged_spool_file();
         diagnostic::log_once(diagnostic::Level::Warn, "spool-damaged", || {
-            "a file in the spool directory is torn or not of rvh_trace: what is intact before the damage is sent, the rest \
-             is skipped and counted in rvh_trace.stats()"
+            "a file in the spool directory is torn, not of rvh_trace or not there any more: what is intact before the damage \
+             is sent, the rest is skipped and counted in rvh_trace.stats()"
                 .to_owned()
         });
         let outcome = SpoolOutcome {

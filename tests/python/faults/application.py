@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,13 @@ class Answer:
 
 
 class Application:
-    """A running `child`."""
+    """A running `child`, which swallows no error unless it is expected to."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self._popen = popen
+        self.pid = popen.pid
         self.flushed: list[bool] = []
+        self.may_swallow = False
 
     def ask(self, **asked: Any) -> Answer:
         assert self._popen.stdin is not None
@@ -43,7 +45,9 @@ class Application:
         line = self._popen.stdout.readline()
         if not line:
             raise AssertionError(self._popen.communicate()[1])
-        return Answer(**json.loads(line))
+        answer = Answer(**json.loads(line))
+        assert self.may_swallow or answer.stats["swallowed_errors"] == 0, answer
+        return answer
 
     def make(self, spans: int) -> None:
         self.ask(make=spans)
@@ -60,6 +64,11 @@ class Application:
         answer = self.ask(flush=timeout_ms)
         self.flushed.append(answer.result)
         return answer
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._popen.kill()
+        self._popen.wait(END_TIMEOUT_S)
 
     def leave(self) -> float:
         """Ends the process without a shutdown; the seconds it took."""
@@ -91,12 +100,17 @@ class Outcome:
 
 
 @contextmanager
-def application(endpoint: str, protocol: str, **arguments: Any) -> Generator[Application]:
-    """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export."""
+def application(
+    endpoint: str, protocol: str, *, run_by: Sequence[str] = (), **arguments: Any
+) -> Generator[Application]:
+    """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export.
+
+    `run_by` is a command that becomes it.
+    """
     environ = child_env(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     asked = json.dumps({"schedule_delay_ms": 600_000, "endpoint": endpoint, "protocol": protocol} | arguments)
     popen = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "faults.child", asked],
+        [*run_by, sys.executable, "-W", "error", "-m", "faults.child", asked],
         env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 `http1.Http1Exchange` and `grpc2.GrpcExchange` are the two transports; a fault is written once for both.
 """
 
+import base64
 import gzip
 import json
 import socket
@@ -11,8 +12,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
@@ -20,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
+ID_BYTES = {"traceId": 16, "spanId": 8, "parentSpanId": 8}
 
 Stage = Literal["accept", "head", "request"]
 """A connection is there; a request has begun; a request is complete."""
@@ -73,7 +77,7 @@ class Exchange:
             self.ledger.seen.extend(self.numbers)
             self.ledger.changed.notify_all()
 
-    @property
+    @cached_property
     def numbers(self) -> list[int]:
         """The attribute `number` of every span of the request."""
         raw = gzip.decompress(self.body) if self.encoding == "gzip" else self.body
@@ -152,7 +156,30 @@ class Fault:
 
 
 def _numbers_of_protobuf(raw: bytes) -> list[int]:
-    request = ExportTraceServiceRequest.FromString(raw)
+    return _numbers_of(ExportTraceServiceRequest.FromString(raw))
+
+
+def _numbers_of_json(raw: bytes) -> list[int]:
+    """By the protobuf JSON mapping, but for the ids, which are hexadecimal (OTLP specification, "OTLP/HTTP")."""
+    request: dict[str, Any] = json.loads(raw)
+    for group in request["resourceSpans"]:
+        for scope_spans in group["scopeSpans"]:
+            for span in scope_spans["spans"]:
+                for carrier in (span, *span.get("links", [])):
+                    _turn_ids_into_base64(carrier)
+    # Raises for names and values that the mapping does not have.
+    return _numbers_of(json_format.ParseDict(request, ExportTraceServiceRequest()))
+
+
+def _turn_ids_into_base64(carrier: dict[str, Any]) -> None:
+    for name, length in ID_BYTES.items():
+        if name in carrier:
+            bytes_of_id = bytes.fromhex(carrier[name])
+            assert len(bytes_of_id) == length, carrier
+            carrier[name] = base64.b64encode(bytes_of_id).decode()
+
+
+def _numbers_of(request: ExportTraceServiceRequest) -> list[int]:
     return [
         attribute.value.int_value
         for group in request.resource_spans
@@ -160,16 +187,4 @@ def _numbers_of_protobuf(raw: bytes) -> list[int]:
         for span in scope_spans.spans
         for attribute in span.attributes
         if attribute.key == "number"
-    ]
-
-
-def _numbers_of_json(raw: bytes) -> list[int]:
-    request: dict[str, Any] = json.loads(raw)
-    return [
-        int(attribute["value"]["intValue"])
-        for group in request["resourceSpans"]
-        for scope_spans in group["scopeSpans"]
-        for span in scope_spans["spans"]
-        for attribute in span["attributes"]
-        if attribute["key"] == "number"
     ]

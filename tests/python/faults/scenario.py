@@ -8,7 +8,7 @@ from typing import Any
 
 from .exchange import Exchange, Fault, Refusal
 
-PROTOCOLS = ["http/protobuf", "grpc"]
+PROTOCOLS = ["http/protobuf", "http/json", "grpc"]
 SPANS = 10
 
 # gRPC status codes (grpc/grpc, doc/statuscodes.md).
@@ -123,7 +123,7 @@ def in_a_second() -> str:
 
 
 SHORT = {"timeout_ms": 300}
-HTTP = ("http/protobuf",)
+HTTP = ("http/protobuf", "http/json")
 GRPC = ("grpc",)
 GARBAGE = b"\x15\x03\x01\x00\x02\x02\x46 220 mail.test ESMTP\r\n"
 

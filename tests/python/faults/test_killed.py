@@ -4,47 +4,19 @@ OTLP delivers at least once: a request that was taken, but whose answer died wit
 span may arrive twice only if it was in the last request before a kill; the test allows that and nothing else.
 """
 
-import json
-import os
-import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from process import LOOPBACK, Process, child_env, free_ports
+from process import LOOPBACK, free_ports
 
 from .application import application
+from .recording import Recorder
 from .scenario import PROTOCOLS
 
 KILLS = 4
 LOAD = 10
 """Spans at every turn of the application's loop, which takes 5 ms."""
-
-
-class Recorder(Process):
-    """`recorder` in a process of its own."""
-
-    def __init__(self, protocol: str, port: int, directory: Path) -> None:
-        self.file = directory / "requests"
-        super().__init__(
-            "recorder",
-            [sys.executable, "-m", "faults.recorder", protocol, str(port), str(self.file)],
-            ports=[port],
-            directory=directory,
-            env=child_env(
-                PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-            ),
-        )
-
-    def kill(self) -> None:
-        assert self._popen is not None
-        self._popen.send_signal(signal.SIGKILL)
-        self._popen.wait()
-
-
-def requests(file: Path) -> list[list[int]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -58,7 +30,7 @@ def test_nothing_is_lost_when_the_collector_is_killed_and_comes_back(protocol: s
                 before = running.ask(look=True).stats["exported"]
                 running.wait_until(lambda stats, before=before: stats["exported"] > before)
                 recorder.kill()
-                in_doubt.update(requests(recorder.file)[-1])
+                in_doubt.update(recorder.requests[-1])
             before = running.ask(look=True).stats["retries"]
             running.wait_until(lambda stats, before=before: stats["retries"] > before)
         running.ask(load=0)
@@ -66,6 +38,6 @@ def test_nothing_is_lost_when_the_collector_is_killed_and_comes_back(protocol: s
             assert running.flush().result is True
             stats = running.end().stats
     assert stats["exported"] == stats["ended"] > 0, stats
-    arrived = Counter(number for request in requests(recorder.file) for number in request)
+    arrived = Counter(number for request in recorder.requests for number in request)
     assert arrived.keys() == set(range(stats["ended"]))
     assert {number for number, times in arrived.items() if times > 1} <= in_doubt
