@@ -24,6 +24,8 @@ mod host;
 #[cfg(feature = "tracing")]
 mod layer;
 mod log;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 mod span;
 
 pub use attribute::{Attribute, Value};
