@@ -12,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # `release` is what is shipped; `make test PROFILE=dev` builds faster while one works on the library.
 PROFILE ?= release
-RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml Cargo.lock build.rs client/Cargo.toml $(shell find src client/src -name '*.rs')
 BUILT := $(VENV)/.built-$(PROFILE)
 
 .PHONY: help demo test test-rust test-python test-all soak fuzz test-asan lint deny format docs-tables bench bench-server bench-rust build clean
@@ -26,7 +26,8 @@ demo: $(BUILT) $(VENV)/.group-demo ## A traced FastAPI service through a real co
 test: test-rust test-python ## Every Rust and Python test
 
 test-rust:
-	cargo test --no-default-features
+	cargo test --workspace --no-default-features
+	cargo test -p rvh_trace_client --features http,opentelemetry
 
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest
@@ -68,9 +69,10 @@ test-all: ## The Python tests on every CPython from 3.11 up on this machine
 	done
 
 lint: $(BUILT) $(VENV)/.group-lint deny ## clippy, rustfmt, ruff, pyright, stubtest, the tables of the documentation, crates
-	cargo fmt --check
-	cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --no-default-features -- -D warnings
 	cargo clippy --lib -- -D warnings
+	cargo clippy -p rvh_trace_client --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -92,7 +94,7 @@ docs-tables: $(VENV)/.group-test ## docs/telemetry.md from the registry in semco
 	$(BIN)/python semconv/tables.py
 
 format: $(VENV)/.group-lint ## Formats Rust and Python
-	cargo fmt
+	cargo fmt --all
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 

@@ -1,5 +1,6 @@
 //! Three zones of errors. Set-up raises; the span path never does ([`guard`]); flush and shutdown report.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,11 +50,7 @@ pub(super) fn guard<T>(
         Ok(Ok(value)) => Ok(Some(value)),
         Ok(Err(error)) => swallow(py, cause, error).map(|()| None),
         Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(ToString::to_string)
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
+            let message = panic_message(&*panic);
             let error = raise(
                 imports::rvh_trace_error(py),
                 format!("internal error, please report it: {message}"),
@@ -61,6 +58,15 @@ pub(super) fn guard<T>(
             swallow(py, cause, error).map(|()| None)
         }
     }
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 #[cold]

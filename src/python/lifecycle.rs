@@ -10,6 +10,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
+use super::abi;
 use super::convert::{for_each_item, with_name};
 use super::errors::to_python;
 use super::exporter::read_exporters;
@@ -63,6 +64,7 @@ fn make_current(installed: &Installed) {
         std::ptr::from_ref(tracer).cast_mut()
     });
     CURRENT.store(pointer, Ordering::Release);
+    abi::tell_enabled(tracer);
 }
 
 /// Puts a test's tracer on top.

@@ -3,6 +3,7 @@
 //! Rules of this layer: no lock is held while Python code can run; everything a user calls after set-up goes through
 //! [`errors::guard`]; classes are frozen, their state sits in an [`cell::AttachedCell`]; a finished span holds no Python object.
 
+mod abi;
 mod asgi;
 mod baggage_scope;
 mod borrowed;
@@ -106,7 +107,7 @@ mod native {
     use super::testing::{MemoryTracer, decode_spans, render_waterfall};
 
     use super::{
-        Bound, PyModule, PyModuleMethods, PyResult, channel, current, errors, task, vectorcall,
+        Bound, PyModule, PyModuleMethods, PyResult, abi, channel, current, errors, task, vectorcall,
     };
 
     #[pymodule_init]
@@ -117,6 +118,7 @@ mod native {
         channel::Channel::initialise(module.py())?;
         ServerInstrumentation::initialise(module.py())?;
         vectorcall::install(module)?;
+        abi::export(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

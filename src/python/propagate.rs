@@ -193,7 +193,7 @@ fn here(py: Python<'_>) -> PyResult<context::Context> {
     })
 }
 
-fn current_baggage(py: Python<'_>) -> PyResult<crate::propagation::Baggage> {
+pub(super) fn current_baggage(py: Python<'_>) -> PyResult<crate::propagation::Baggage> {
     let current = current::baggage(py)?;
     let context = current
         .as_ref()
@@ -251,14 +251,7 @@ pub(super) fn use_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'p
         // A span without identity: what starts inside is a new root.
         None => Bound::new(py, Span::non_recording(context::SpanContext::INVALID))?.unbind(),
     };
-    Bound::new(
-        py,
-        UseContext {
-            span,
-            baggage,
-            entered: Mutex::default(),
-        },
-    )
+    Bound::new(py, UseContext::new(span, baggage))
 }
 
 /// A scope that is open on a [`UseContext`].
@@ -279,6 +272,47 @@ pub(super) struct UseContext {
 }
 
 impl UseContext {
+    pub(super) fn new(span: Py<Span>, baggage: Option<Py<Context>>) -> Self {
+        Self {
+            span,
+            baggage,
+            entered: Mutex::default(),
+        }
+    }
+
+    /// Makes the context current.
+    pub(super) fn enter(&self, py: Python<'_>) -> PyResult<()> {
+        let stand_in = Bound::new(py, Span::stand_in(self.span.bind(py)))?;
+        let entered = Entered {
+            way_back: Scope::enter(&stand_in)?,
+            stand_in: stand_in.unbind(),
+            baggage: match &self.baggage {
+                Some(baggage) => Some(current::enter_baggage_scope(baggage.bind(py))?.unbind()),
+                None => None,
+            },
+        };
+        self.entered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entered);
+        Ok(())
+    }
+
+    /// Makes current again what was before.
+    pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(scope) = self.take_scope(py)? else {
+            return Ok(());
+        };
+        if let Some(baggage) = scope.baggage {
+            current::leave_baggage_scope(&baggage.into_bound(py))?;
+        }
+        let stand_in = scope.stand_in.into_bound(py);
+        if let Err(previous) = scope.way_back.leave(&stand_in)? {
+            Span::abandon(&stand_in, previous);
+        }
+        Ok(())
+    }
+
     /// Takes out the scope that is current here, or else the last one.
     fn take_scope(&self, py: Python<'_>) -> PyResult<Option<Entered>> {
         let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,24 +328,8 @@ impl UseContext {
 #[pymethods]
 impl UseContext {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Span>> {
-        let span = self.span.bind(py);
-        guard(py, "using a context", || {
-            let stand_in = Bound::new(py, Span::stand_in(span))?;
-            let entered = Entered {
-                way_back: Scope::enter(&stand_in)?,
-                stand_in: stand_in.unbind(),
-                baggage: match &self.baggage {
-                    Some(baggage) => Some(current::enter_baggage_scope(baggage.bind(py))?.unbind()),
-                    None => None,
-                },
-            };
-            self.entered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(entered);
-            Ok(())
-        })?;
-        Ok(span.clone())
+        guard(py, "using a context", || self.enter(py))?;
+        Ok(self.span.bind(py).clone())
     }
 
     #[pyo3(signature = (exc_type, exc, traceback, /))]
@@ -323,19 +341,7 @@ impl UseContext {
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let _ = (exc_type, exc, traceback);
-        guard(py, "leaving a context", || {
-            let Some(scope) = self.take_scope(py)? else {
-                return Ok(());
-            };
-            if let Some(baggage) = scope.baggage {
-                current::leave_baggage_scope(&baggage.into_bound(py))?;
-            }
-            let stand_in = scope.stand_in.into_bound(py);
-            if let Err(previous) = scope.way_back.leave(&stand_in)? {
-                Span::abandon(&stand_in, previous);
-            }
-            Ok(())
-        })?;
+        guard(py, "leaving a context", || self.leave(py))?;
         Ok(false)
     }
 

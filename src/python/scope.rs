@@ -48,7 +48,7 @@ impl Span {
                 }
                 Next::Nothing { enter: true }
             }
-            Body::NonRecording(_) => Next::Nothing { enter: true },
+            Body::NonRecording(_) | Body::Shared { .. } => Next::Nothing { enter: true },
             Body::Deferred => Next::Deferred,
         });
         match next.unwrap_or(Next::Nothing { enter: false }) {

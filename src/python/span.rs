@@ -5,11 +5,13 @@
 //! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
 
+use super::abi::SharedSpan;
 use super::cell::AttachedCell;
 use super::convert;
 use super::convert::{
@@ -35,12 +37,17 @@ pub(super) enum Body {
     NonRecording(context::SpanContext),
     /// A [`DeferredSpan`] that has not started.
     Deferred,
+    /// Recorded by another extension module, which ends it.
+    Shared {
+        context: context::SpanContext,
+        span: Arc<SharedSpan>,
+    },
 }
 
 impl Body {
     #[inline]
     fn is_recording(&self) -> bool {
-        matches!(self, Self::Recording(_))
+        matches!(self, Self::Recording(_) | Self::Shared { .. })
     }
 
     #[inline]
@@ -230,9 +237,18 @@ impl Span {
         then: impl FnOnce(&mut Recording) -> R,
     ) -> Option<R> {
         self.state
-            .with(py, |state| match &mut state.body {
-                Body::Recording(span) => Some(then(span)),
-                _ => None,
+            .with(py, |state| {
+                let mut locked;
+                let span = match &mut state.body {
+                    Body::Recording(span) => span,
+                    // The holders of the lock never wait for the GIL.
+                    Body::Shared { span, .. } => {
+                        locked = span.lock()?;
+                        &mut *locked
+                    }
+                    _ => return None,
+                };
+                Some(then(span))
             })
             .flatten()
     }
@@ -248,7 +264,7 @@ impl Span {
         let seen = self.state.with(py, |state| {
             let context = match &state.body {
                 Body::Recording(span) => Some(span.context()),
-                Body::NonRecording(context) => Some(context),
+                Body::NonRecording(context) | Body::Shared { context, .. } => Some(context),
                 Body::Deferred => None,
             };
             then.take().map(|then| then(context))
@@ -526,7 +542,7 @@ impl Span {
     /// Whether it has started, has not ended, and will be exported.
     #[getter]
     fn is_recording(&self, py: Python<'_>) -> bool {
-        self.is_live() && self.with_recording(py, |span| !span.is_created()) == Some(true)
+        self.is_live() && self.with_recording(py, |span| span.is_open()) == Some(true)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
