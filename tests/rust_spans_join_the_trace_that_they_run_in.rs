@@ -14,7 +14,7 @@ use rvh_trace::bridge::{self, WithContext};
 use rvh_trace::config::Arguments;
 use rvh_trace::context::{SpanContext, TraceFlags};
 use rvh_trace::id::{SpanId, TraceId};
-use tracing::{Instrument, Span, error, field, info_span, instrument};
+use tracing::{Instrument, error, field, info_span, instrument};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 #[instrument]
@@ -416,14 +416,13 @@ fn without_a_tracer_spans_record_nothing_and_pass_their_parent_on() {
 }
 
 #[test]
-fn a_suppressed_thread_has_no_subscriber_and_a_suppressed_scope_no_spans() {
+fn a_suppressed_thread_and_a_suppressed_scope_have_no_spans() {
     let recorded = Recorded::new();
     let spans = recorded.spans(|| {
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let thread = std::thread::spawn(move || {
             tracing::dispatcher::with_default(&dispatch, || {
                 bridge::suppress_thread();
-                assert!(Span::current().is_disabled());
                 grandparent(7);
             });
         });

@@ -84,9 +84,9 @@ def _run() -> None:
 def handle(event: Event) -> None:
     """Gives an event to the logger of its target, inside the span that it was said in.
 
-    `shop::stock` is the logger `shop.stock`, so that it is below `shop`. The fields follow the message and are attributes
-    of the record; one whose name a record has already gets the prefix `rust_`. The names of the ids are those of
-    opentelemetry-instrumentation-logging.
+    `shop::stock` is the logger `shop.stock`, so that it is below `shop`. The fields follow the message and are
+    attributes of the record; one whose name a record has already gets the prefix `rust_`. The names of the ids are
+    those of opentelemetry-instrumentation-logging.
     """
     logger = logging.getLogger(event.target.replace("::", "."))
     if not logger.isEnabledFor(event.level):

@@ -119,13 +119,13 @@ def init_tracing(
             together, under `otel.metric.overflow`.
         self_metrics: Exports what `stats()` counts as the standard `otel.sdk.*` metrics too, with the others; False by
             default. `RVH_TRACE_SELF_METRICS`.
-        rust_log: Which `tracing` spans, `tracing` events and `log` records of Rust code become spans and events of spans,
-            by target and level: `info`, or `info,hyper=warn,shop::stock=trace`. The syntax is that of `RUST_LOG`, without
-            filters by span or field. None by default; `RUST_LOG` itself is not read. It is about Rust code that is built
-            into this package's native module. `RVH_TRACE_RUST_LOG`.
+        rust_log: Which `tracing` spans, `tracing` events and `log` records of Rust code become spans, and events of
+            spans, by target and level: `info`, or `info,hyper=warn,shop::stock=trace`. The syntax is that of
+            `RUST_LOG`, without filters by span or field. None by default; `RUST_LOG` itself is not read. It is about
+            Rust code that is built into this package's native module. `RVH_TRACE_RUST_LOG`.
         rust_events: The least severe of these events and records that go to `logging` too, from a thread of their own:
-            `shop::stock` says it as the logger `shop.stock`, `trace` as level 5. The record has the fields as attributes,
-            and `otelTraceID` and `otelSpanID`. Alone it lets through what is as severe. `none` by default.
+            `shop::stock` says it as the logger `shop.stock`, `trace` as level 5. The record has the fields as
+            attributes, and `otelTraceID` and `otelSpanID`. Alone it lets through what is as severe. `none` by default.
             `RVH_TRACE_RUST_EVENTS`.
         attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
         attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.

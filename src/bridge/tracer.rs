@@ -8,6 +8,7 @@ use opentelemetry::{Context, InstrumentationScope};
 
 use super::context::{from_api, to_api};
 use super::span::{Span, unix_ns};
+use super::suppression::is_suppressed;
 use crate::clock::Start;
 use crate::span::SpanKind;
 use crate::tracer::{self, Started};
@@ -49,7 +50,8 @@ impl api::Tracer for Tracer {
     fn build_with_context(&self, builder: SpanBuilder, parent: &Context) -> Span {
         let parent_span = parent.span();
         let inherited = parent_span.span_context();
-        let Some(tracer) = self.get().filter(|_| !parent.is_telemetry_suppressed()) else {
+        let is_suppressed = is_suppressed() || parent.is_telemetry_suppressed();
+        let Some(tracer) = self.get().filter(|_| !is_suppressed) else {
             return Span::non_recording(inherited.clone());
         };
         let kind = builder.span_kind.as_ref().map_or(SpanKind::Internal, kind);

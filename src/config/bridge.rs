@@ -64,7 +64,9 @@ impl FromStr for Filter {
                     "not a list of levels and target=level: {member:?} filters by more than target and level"
                 ));
             }
-            let parsed = Targets::from_str(member).map_err(|_| {
+            let parsed = Targets::from_str(member).ok();
+            // An empty level would be `error`.
+            let parsed = parsed.filter(|_| !member.ends_with('=')).ok_or_else(|| {
                 format!(
                     "not a list of levels and target=level: {member:?} ends in no level (off, error, warn, info, debug, trace)"
                 )
@@ -115,5 +117,105 @@ fn parse_level(name: &str) -> Result<Option<Level>, Problem> {
         "debug" => Ok(Some(Level::DEBUG)),
         "trace" => Ok(Some(Level::TRACE)),
         _ => Err("not none, error, warning, info, debug or trace".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lets_through(filter: &str, target: &str, level: Level) -> bool {
+        filter
+            .parse::<Filter>()
+            .is_ok_and(|filter| filter.enables(target, level))
+    }
+
+    #[test]
+    fn the_longest_target_decides_and_a_bare_level_is_for_the_rest() {
+        for (filter, target, level, expected) in [
+            ("info", "any", Level::INFO, true),
+            ("info", "any", Level::DEBUG, false),
+            ("hyper=warn", "any", Level::ERROR, false),
+            ("info,hyper=warn", "hyper::client", Level::INFO, false),
+            (
+                "info,hyper=warn,hyper::client=trace",
+                "hyper::client",
+                Level::TRACE,
+                true,
+            ),
+            (" info , hyper = off ", "any", Level::INFO, false),
+            (" info , hyper=off ,", "hyper", Level::ERROR, false),
+            ("warn,warn,debug", "any", Level::DEBUG, true),
+            ("hyper", "hyper", Level::TRACE, true),
+            ("", "any", Level::ERROR, false),
+        ] {
+            assert_eq!(
+                lets_through(filter, target, level),
+                expected,
+                "{filter:?} {target} {level}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_more_than_target_and_level_is_refused() {
+        for filter in [
+            "hyper=loud",
+            "app[load]=info",
+            "app{id}=info",
+            "info/text",
+            "a=b=info",
+            "hyper=",
+        ] {
+            assert!(filter.parse::<Filter>().is_err(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn the_least_severe_level_of_all_is_known() {
+        for (filter, level) in [
+            ("", LevelFilter::OFF),
+            ("off", LevelFilter::OFF),
+            ("info,hyper=off", LevelFilter::INFO),
+            ("warn,hyper=debug", LevelFilter::DEBUG),
+        ] {
+            let parsed = filter.parse::<Filter>().map(|filter| filter.max_level());
+            assert_eq!(parsed, Ok(level), "{filter:?}");
+        }
+    }
+
+    fn load_with(arguments: &Arguments, variables: &[(&str, &str)]) -> Option<BridgeConfig> {
+        let env = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        load(arguments, &mut Variables::new(&env)).ok().flatten()
+    }
+
+    #[test]
+    fn nothing_is_taken_unless_something_asks_for_it() {
+        let none = Arguments::default();
+        assert_eq!(load_with(&none, &[("RUST_LOG", "trace")]), None);
+        assert_eq!(load_with(&none, &[("RVH_TRACE_RUST_LOG", "off")]), None);
+        let events = load_with(&none, &[("RVH_TRACE_RUST_EVENTS", "WARNING")]);
+        let at_warn = BridgeConfig {
+            filter: Filter::at_level(Level::WARN),
+            events: Some(Level::WARN),
+        };
+        assert_eq!(events, Some(at_warn));
+        let arguments = Arguments {
+            rust_log: Some("debug".into()),
+            rust_events: Some("none".into()),
+            ..Arguments::default()
+        };
+        let variables = [
+            ("RVH_TRACE_RUST_LOG", "error"),
+            ("RVH_TRACE_RUST_EVENTS", "info"),
+        ];
+        let at_debug = BridgeConfig {
+            filter: Filter::at_level(Level::DEBUG),
+            events: None,
+        };
+        assert_eq!(load_with(&arguments, &variables), Some(at_debug));
     }
 }

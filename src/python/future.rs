@@ -110,6 +110,7 @@ pub(super) fn span_future<'py>(
     };
     let future = async move {
         let mut cancel = cancel;
+        tracing::trace!(target: "rvh_trace::span_future", "awaiting");
         let outcome = outcome.await;
         cancel.task = None;
         if outcome.is_err() && (cancelled.load(Ordering::Acquire) || cancel.is_loop_closed()) {
