@@ -12,6 +12,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
+//! | [`bridge`] | `tracing` spans and events and `log` records of Rust code, into the same batch |
 //! | [`event_loop`] | the watch that finds blocked event loops |
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
 //! | [`propagation`] | W3C tracecontext and baggage, B3, Jaeger, X-Ray, Datadog: bytes in, context out, and back; never an error |
@@ -25,6 +26,7 @@
 //! Arrows point one way: `python` uses `pipeline` and the vocabulary; nothing in the core knows Python.
 
 pub mod attribute;
+pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod context;

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import rvh_trace
+from rvh_trace._rvh_trace import time_instrumented
 
 from .contender import SAMPLED, UNSAMPLED, Contender
 from .executors import submitted
-from .measure import Case
+from .measure import Case, Timed
 from .server import bare, requests
 from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
 from .tasks import CONCURRENT, awaited_tasks, concurrent_tasks, noop, ten_steps
@@ -117,5 +118,24 @@ def open_unsampled(endpoint: str) -> Contender:
         "span": Case(empty(span), empty(NoopSpan), 0),
         "attributes": Case(with_attributes(span), with_attributes(NoopSpan), 0),
         "server": Case(requests(rvh_trace.RvhTraceMiddleware(bare)), requests(bare), 0),
+    }
+    return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))
+
+
+def open_rust_log(endpoint: str) -> Contender:
+    """Spans of Rust code, by way of `tracing`."""
+    rvh_trace.init_tracing("bench", endpoint=endpoint, sampler="parentbased_always_on", rust_log="info")
+
+    def instrumented(kind: Literal["bare", "recorded", "filtered"]) -> Timed:
+        def timed(count: int) -> int:
+            with rvh_trace.span("parent"):
+                return time_instrumented(kind, count)
+
+        return timed
+
+    bare = instrumented("bare")
+    cases = {
+        "rust-recorded": Case(instrumented("recorded"), bare, parents=1),
+        "rust-filtered": Case(instrumented("filtered"), bare, spans=0, parents=1),
     }
     return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))

@@ -134,6 +134,18 @@ SUBJECTS = (
         (Entry("rvh_trace, instrument_executors", "rvh_trace", "executor", Target(1_000, "<= +1.0 us")),),
     ),
     Subject(
+        "rust-recorded",
+        "a `tracing` span of Rust code in a current span, recorded; baseline: the same Rust function bare",
+        "adds",
+        (Entry('rvh_trace, rust_log="info"', "rvh_trace-rust_log", "rust-recorded", Target(1_500, "<= +1.5 us")),),
+    ),
+    Subject(
+        "rust-filtered",
+        "a `tracing` span of Rust code that the filter leaves out; baseline: the same Rust function bare",
+        "adds",
+        (Entry('rvh_trace, rust_log="info"', "rvh_trace-rust_log", "rust-filtered", Target(20, "<= +20 ns")),),
+    ),
+    Subject(
         "unsampled",
         'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
         "ratio",

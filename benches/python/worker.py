@@ -18,6 +18,7 @@ from .measure import measure_round
 CONTENDERS = {
     "rvh_trace": (".ours", "open_contender"),
     "rvh_trace-without_metrics": (".ours", "open_without_metrics"),
+    "rvh_trace-rust_log": (".ours", "open_rust_log"),
     "rvh_trace-always_off": (".ours", "open_unsampled"),
     "opentelemetry": (".peers.opentelemetry_python", "open_contender"),
     "pytracingx": (".peers.pytracingx_by_hand", "open_contender"),

@@ -49,6 +49,8 @@ def init_tracing(
     metric_export_interval_ms: float | None = None,
     metric_cardinality_limit: int | None = None,
     self_metrics: bool | None = None,
+    rust_log: str | None = None,
+    rust_events: Literal["error", "warning", "info", "debug", "trace", "none"] | None = None,
     attribute_count_limit: int | None = None,
     attribute_value_length_limit: int | None = None,
     event_count_limit: int | None = None,
@@ -120,6 +122,14 @@ def init_tracing(
             together, under `otel.metric.overflow`.
         self_metrics: Exports what `stats()` counts as the standard `otel.sdk.*` metrics too, with the others; False by
             default. `RVH_TRACE_SELF_METRICS`.
+        rust_log: Which `tracing` spans, `tracing` events and `log` records of Rust code become spans, and events of
+            spans, by target and level: `info`, or `info,hyper=warn,shop::stock=trace`. The syntax is that of
+            `RUST_LOG`, without filters by span or field. None by default; `RUST_LOG` itself is not read. It is about
+            Rust code that is built into this package's native module. `RVH_TRACE_RUST_LOG`.
+        rust_events: The least severe of these events and records that go to `logging` too, from a thread of their own:
+            `shop::stock` says it as the logger `shop.stock`, `trace` as level 5. The record has the fields as
+            attributes, and `otelTraceID` and `otelSpanID`. Alone it lets through what is as severe. `none` by default.
+            `RVH_TRACE_RUST_EVENTS`.
         attribute_count_limit: Attributes of a span; 128. `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`.
         attribute_value_length_limit: Characters of a string value; unlimited. `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
         event_count_limit: Events of a span; 128. `OTEL_SPAN_EVENT_COUNT_LIMIT`.
@@ -137,6 +147,10 @@ def init_tracing(
     arguments = {name: value for name, value in locals().items() if value is not None}
     _rvh_trace.init_tracing(**arguments)
     flush_at_exit()
+    if _rvh_trace.has_rust_events():
+        from rvh_trace import _rust_logging
+
+        _rust_logging.start()
     interval_s = _rvh_trace.open_span_interval()
     if interval_s is not None:
         from rvh_trace import _heartbeat

@@ -103,6 +103,11 @@ pub struct Arguments {
     /// Attributes on a link. `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT`
     pub link_attribute_count_limit: Option<i64>,
 
+    /// Which spans, events and records of Rust code are taken: `info,hyper=warn`. `RVH_TRACE_RUST_LOG`
+    pub rust_log: Option<String>,
+    /// The least severe level of its events that go to the host language's log. `RVH_TRACE_RUST_EVENTS`
+    pub rust_events: Option<String>,
+
     /// The methods that `http.request.method` may name. `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS`
     pub http_known_methods: Option<Vec<String>>,
     /// `none`, `error`, `warn`, `info` or `debug`. `OTEL_LOG_LEVEL`

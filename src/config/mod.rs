@@ -7,6 +7,7 @@
 
 mod arguments;
 mod batch;
+mod bridge;
 mod custom;
 mod endpoint;
 mod exporter;
@@ -22,6 +23,7 @@ mod spool;
 
 pub use arguments::{Arguments, OtlpArguments};
 pub use batch::BatchConfig;
+pub use bridge::{BridgeConfig, Filter};
 pub use custom::CustomExporter;
 pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
@@ -63,6 +65,8 @@ pub struct Config {
     pub propagators: Propagators,
     /// Settings of HTTP instrumentation.
     pub http: HttpConfig,
+    /// What is taken of the instrumentation of Rust code; `None`: nothing.
+    pub bridge: Option<BridgeConfig>,
     /// The least severe level of the library's own log; `None`: silent.
     pub log_level: Option<Level>,
     /// Nothing is exported only because no endpoint was given: worth a line that says how to turn export on.
@@ -102,6 +106,7 @@ impl Config {
             metrics: metrics::load(arguments, &mut variables)?,
             propagators: propagators(arguments, &mut variables)?,
             http: http(arguments, &mut variables)?,
+            bridge: bridge::load(arguments, &mut variables)?,
             log_level: log_level(arguments, &mut variables)?,
             export_hint: wants_endpoint && !disabled,
         };

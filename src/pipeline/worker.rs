@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::delivery::Delivery;
+use crate::bridge::suppress_thread;
 use crate::stats::Stats;
 
 /// What other threads ask of the worker. A loop drops `done` when it is done: whoever holds the other end knows when all are.
@@ -83,6 +84,8 @@ impl Worker {
             .map(|metrics| (metrics, commands(), delivery));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // Those that look up names.
+            .on_thread_start(suppress_thread)
             .build()?;
         let run = async move {
             let spans = async {
@@ -104,6 +107,7 @@ impl Worker {
         thread::Builder::new()
             .name("rvh-trace-export".into())
             .spawn(move || {
+                suppress_thread();
                 let _alive = Alive::new(&pipeline.stats);
                 // Dropped first: then nothing of the worker is left.
                 let runtime = runtime;

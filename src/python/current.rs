@@ -13,6 +13,7 @@ use pyo3::sync::PyOnceLock;
 use super::baggage_scope::BaggageScope;
 use super::span::Span;
 use super::span_context::Context;
+use crate::bridge;
 
 /// A context variable that is only reached from Rust.
 struct ContextVar {
@@ -169,6 +170,12 @@ pub(super) fn value(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 #[cold]
 pub(super) fn span_in<'py>(context: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Span>>> {
     Ok(SPAN.get_in(context)?.and_then(held))
+}
+
+/// The current span as Rust code sees it: what it makes `tracing` spans children of, while this is attached.
+pub(super) fn rust_context(py: Python<'_>) -> PyResult<opentelemetry::Context> {
+    let context = span(py)?.map(|span| span.get().clone_context(py));
+    Ok(bridge::context_of(&context.unwrap_or_default()))
 }
 
 /// The span that is meant by a value of the variable. Only spans are ever set.

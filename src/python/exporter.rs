@@ -14,6 +14,7 @@ use super::errors::to_python;
 use super::lifecycle::{argument, names, text_pairs, wrong_type};
 use super::span_context::SpanContext;
 use super::testing::{attributes, decode, span_dict};
+use crate::bridge::suppress_thread;
 use crate::config::{Arguments, CustomExporter, OtlpArguments, Signal};
 use crate::context::{self, TraceFlags};
 use crate::diagnostic::{self, Level};
@@ -226,6 +227,7 @@ pub(super) struct SpanQueue {
 impl SpanQueue {
     /// Waits for the next thing to do: the method to call and, for `export`, the spans. None when there is nothing any more.
     fn next(&self, py: Python<'_>) -> PyResult<Option<(&'static str, Option<SpanBatch>)>> {
+        suppress_thread();
         let job = py.detach(|| {
             self.jobs
                 .lock()

@@ -16,8 +16,9 @@ use pyo3_async_runtimes::TaskLocals;
 
 use super::cell::AttachedCell;
 use super::creation::new_span;
-use super::imports;
 use super::span::Span;
+use super::{current, imports};
+use crate::bridge::WithContext;
 use crate::id::process_generation;
 
 /// The process generation that Tokio was started in, plus one; 0 before.
@@ -88,6 +89,8 @@ pub(super) fn span_future<'py>(
         pyo3::intern!(py, "run"),
         (span.getattr(pyo3::intern!(py, "__enter__"))?,),
     )?;
+    // Not that of `span`: one that is not sampled stands back for its parent.
+    let inside = current::span_in(&context)?.map(|span| span.get().clone_context(py));
     let task = imports::start_task(py)?.call1((locals.event_loop(py), awaitable, &context))?;
     // The span ends on the loop's thread, before the future that waits for it is resolved.
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -105,8 +108,9 @@ pub(super) fn span_future<'py>(
         task: Some(task.unbind()),
         event_loop: locals.event_loop(py).unbind(),
     };
-    let future = pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, async move {
+    let future = async move {
         let mut cancel = cancel;
+        tracing::trace!(target: "rvh_trace::span_future", "awaiting");
         let outcome = outcome.await;
         cancel.task = None;
         if outcome.is_err() && (cancelled.load(Ordering::Acquire) || cancel.is_loop_closed()) {
@@ -115,7 +119,9 @@ pub(super) fn span_future<'py>(
             std::future::pending::<()>().await;
         }
         outcome
-    })?;
+    };
+    let future = WithContext::child_of(&inside.unwrap_or_default(), future);
+    let future = pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, future)?;
     end_span
         .get()
         .future

@@ -14,6 +14,7 @@ use super::abi;
 use super::convert::{for_each_item, with_name};
 use super::errors::to_python;
 use super::exporter::read_exporters;
+use crate::bridge;
 use crate::config::{Arguments, Config, ExporterConfig, OtlpArguments, Signal};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
@@ -215,6 +216,8 @@ fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
             "spool_max_bytes" => arguments.spool_max_bytes = int()?,
             "export_timeout_ms" => arguments.export_timeout_ms = number()?,
             "exit_timeout_ms" => arguments.exit_timeout_ms = number()?,
+            "rust_log" => arguments.rust_log = text()?,
+            "rust_events" => arguments.rust_events = text()?,
             "attribute_count_limit" => arguments.attribute_count_limit = int()?,
             "attribute_value_length_limit" => arguments.attribute_value_length_limit = int()?,
             "event_count_limit" => arguments.event_count_limit = int()?,
@@ -312,7 +315,11 @@ fn install(arguments: Arguments) -> Result<(), Error> {
              OTEL_TRACES_EXPORTER=none to silence this line",
         );
     }
+    let bridge_config = config.bridge.clone();
     let tracer = new_tracer(config, &arguments)?;
+    if let Some(config) = bridge_config {
+        bridge::install(bridge::Tracer::following(self::tracer), &config)?;
+    }
     installed.application = Some((tracer, arguments));
     make_current(&installed);
     Ok(())
@@ -467,6 +474,7 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     stats.set_item("metric_exports_failed", snapshot.metric_exports_failed)?;
     stats.set_item("worker_alive", snapshot.worker_alive)?;
     stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
+    stats.set_item("rust_events_dropped", bridge::queue::dropped())?;
     stats.set_item("last_error", snapshot.last_error)?;
     Ok(stats)
 }
@@ -475,6 +483,7 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pyfunction]
 pub(super) fn after_fork_in_child() {
     id::enter_forked_child();
+    bridge::queue::after_fork_in_child();
     // Another thread of the parent may have held the lock at the fork, so the child cannot wait for it. There is no
     // other thread here yet.
     if let Ok(installed) = INSTALLED.try_lock() {

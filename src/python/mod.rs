@@ -24,6 +24,7 @@ mod finalisation;
 mod future;
 mod hook;
 mod imports;
+mod instrumented;
 mod interpreter;
 mod lifecycle;
 mod loop_watch;
@@ -38,6 +39,7 @@ mod request;
 mod response;
 mod response_start;
 mod route;
+mod rust_events;
 mod scope;
 mod server_span;
 mod span;
@@ -80,6 +82,10 @@ mod native {
     #[pymodule_export]
     use super::future::span_future;
     #[pymodule_export]
+    use super::instrumented::{
+        await_instrumented, call_instrumented, call_suppressed, log_instrumented, time_instrumented,
+    };
+    #[pymodule_export]
     use super::lifecycle::{
         after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,
     };
@@ -91,6 +97,8 @@ mod native {
     use super::open_spans::{export_pending, list_open_spans};
     #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
+    #[pymodule_export]
+    use super::rust_events::{close_rust_events, has_rust_events, take_rust_events};
     #[pymodule_export]
     use super::server_span::ServerSpan;
     #[pymodule_export]

@@ -55,6 +55,10 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"spool_directory": 7}, ["spool_directory", "a path", "int"]),
     ({"spool_directory": " "}, ["spool_directory", "not a path"]),
     ({"spool_max_bytes": 0}, ["spool_max_bytes", "between 1 and"]),
+    ({"rust_log": 7}, ["rust_log", "a string", "int"]),
+    ({"rust_log": "info,hyper=loud"}, ["rust_log", "hyper=loud", "target=level"]),
+    ({"rust_log": "app[load]=info"}, ["rust_log", "app[load]=info", "target and level"]),
+    ({"rust_events": "loud"}, ["rust_events", "loud", "warning"]),
     ({"attribute_count_limit": -1}, ["attribute_count_limit"]),
     ({"attribute_value_length_limit": "x"}, ["attribute_value_length_limit", "an integer"]),
     ({"event_count_limit": -1}, ["event_count_limit"]),
@@ -110,6 +114,8 @@ BAD_ENVIRONMENT = [
     ("OTEL_SDK_DISABLED", "perhaps"),
     ("OTEL_LOG_LEVEL", "loud"),
     ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "not a method"),
+    ("RVH_TRACE_RUST_LOG", "hyper=loud"),
+    ("RVH_TRACE_RUST_EVENTS", "loud"),
 ]
 
 

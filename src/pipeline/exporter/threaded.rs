@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Exporter, Outcome};
+use crate::bridge::suppress_thread;
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,10 @@ impl ThreadedExporter {
                 // If there is no thread to be had, the jobs are dropped and the spans are counted as refused.
                 let _ = std::thread::Builder::new()
                     .name("rvh-trace-output".into())
-                    .spawn(|| serve(exporter, jobs));
+                    .spawn(|| {
+                        suppress_thread();
+                        serve(exporter, jobs);
+                    });
             }
         };
         Self::new(name, Arc::new(start))
