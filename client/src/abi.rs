@@ -116,10 +116,15 @@ pub struct SpanStart {
 /// Called with the name and the value of a header to send. `data` is what the caller gave.
 pub type PutHeader = unsafe extern "C" fn(data: *mut c_void, name: Text, value: Text);
 
-/// Gives the value of header number `index` (from 0) of this name: false if there is none. The text lives until the call that it is for
-/// returns.
-pub type GetHeader =
-    unsafe extern "C" fn(data: *mut c_void, name: Text, index: usize, value: *mut Text) -> bool;
+/// A header that was received.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Its name, in any case.
+    pub name: Text,
+    /// Its value, which need not be UTF-8.
+    pub value: Text,
+}
 
 /// The table.
 #[repr(C)]
@@ -140,7 +145,8 @@ pub struct Api {
     /// Writes the headers that carry `context` to another process, by the propagators that rvh_trace is set to.
     pub inject: unsafe extern "C" fn(context: *const Context, put: PutHeader, data: *mut c_void),
     /// Reads what another process sent. False, and nothing is written, if there is no context in the headers.
-    pub extract: unsafe extern "C" fn(get: GetHeader, data: *mut c_void, out: *mut Context) -> bool,
+    pub extract:
+        unsafe extern "C" fn(headers: *const Header, count: usize, out: *mut Context) -> bool,
 
     /// Starts a span and writes its context. The handle; null if the span is not recorded, in which case the context still
     /// is the one to hand on.

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use crate::abi::{self, Text};
-use crate::attribute::str_of;
+use crate::attribute::{str_of, text};
 use crate::context::Context;
 use crate::host::host;
 
@@ -35,42 +35,25 @@ impl Context {
         unsafe { (host.inject)(self.as_raw(), forward, (&raw mut put).cast()) };
     }
 
-    /// Reads what another process sent. `get` gives the value of header number `index` (from 0) of a name in lower case; `None` if
-    /// there is none. `None` if there is no context in the headers.
+    /// Reads what another process sent, in headers whose names are in any case. `None` if there is no context in them.
     #[expect(unsafe_code, reason = "calls through the table")]
-    pub fn extract_with<'h>(mut get: impl FnMut(&str, usize) -> Option<&'h [u8]>) -> Option<Self> {
-        unsafe extern "C" fn forward<'h, F: FnMut(&str, usize) -> Option<&'h [u8]>>(
-            data: *mut c_void,
-            name: Text,
-            index: usize,
-            value: *mut Text,
-        ) -> bool {
-            // SAFETY: `data` is the closure that was given with this function, and is used by nobody else meanwhile.
-            let get = unsafe { &mut *data.cast::<F>() };
-            // SAFETY: the text lives through this call.
-            let name = unsafe { str_of(&name) };
-            let Some(found) = name.and_then(|name| get(name, index)) else {
-                return false;
-            };
-            // SAFETY: a place to write to.
-            unsafe {
-                *value = Text {
-                    start: found.as_ptr(),
-                    len: found.len(),
-                };
-            }
-            true
-        }
-
-        fn forward_to<'h, F: FnMut(&str, usize) -> Option<&'h [u8]>>(_: &F) -> abi::GetHeader {
-            forward::<'h, F>
-        }
-
+    pub fn extract_from<'h>(
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Option<Self> {
         let host = host()?;
-        let forward = forward_to(&get);
+        let headers: Vec<_> = headers
+            .into_iter()
+            .map(|(name, value)| abi::Header {
+                name: text(name),
+                value: Text {
+                    start: value.as_ptr(),
+                    len: value.len(),
+                },
+            })
+            .collect();
         let mut context = Self::NO_PLACE;
-        // SAFETY: a function, the closure it expects, and a place to write to; all live through the call, as do the values.
-        let found = unsafe { (host.extract)(forward, (&raw mut get).cast(), &raw mut context) };
+        // SAFETY: so many headers, whose texts live through the call, and a place to write to.
+        let found = unsafe { (host.extract)(headers.as_ptr(), headers.len(), &raw mut context) };
         found.then(|| Self::from_raw(context, None))
     }
 
@@ -90,9 +73,7 @@ impl Context {
     /// Reads the context in the headers of a request that came in; `None` if there is none.
     #[cfg(feature = "http")]
     pub fn extract(headers: &http::HeaderMap) -> Option<Self> {
-        Self::extract_with(|name, index| {
-            let mut values = headers.get_all(name).iter();
-            values.nth(index).map(http::HeaderValue::as_bytes)
-        })
+        let headers = headers.iter();
+        Self::extract_from(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 }

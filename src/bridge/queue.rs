@@ -66,7 +66,8 @@ pub struct KeptRecord {
 }
 
 impl KeptRecord {
-    fn new(record: &Record<'_>) -> Self {
+    /// Keeps a record that is logged now, on this thread.
+    pub fn new(record: &Record<'_>) -> Self {
         let keep = |(key, value): &(&str, Value<'_>)| {
             let value = match value {
                 Value::Str(text) => FieldValue::Text((*text).into()),
@@ -171,6 +172,11 @@ pub fn open(least_severe: Level) {
         Queue::renew();
     }
     LEAST.store(rank(least_severe), Ordering::Relaxed);
+}
+
+/// Whether records of some level are taken.
+pub fn is_open() -> bool {
+    LEAST.load(Ordering::Relaxed) != 0
 }
 
 /// Whether a record of this level would be taken. One relaxed load, and another if so.

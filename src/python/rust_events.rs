@@ -31,6 +31,13 @@ pub(super) fn take_rust_events(py: Python<'_>) -> PyResult<Option<Bound<'_, PyLi
     Ok(Some(events))
 }
 
+/// Gives an event to `logging` on this thread.
+pub(super) fn handle(py: Python<'_>, record: &KeptRecord) -> PyResult<()> {
+    let module = py.import("rvh_trace._rust_logging")?;
+    let event = module.getattr("Event")?.call1(event(py, record)?)?;
+    module.getattr("handle")?.call1((event,)).map(drop)
+}
+
 /// Lets the thread go, once it has taken what is left.
 #[pyfunction]
 pub(super) fn close_rust_events(py: Python<'_>) {

@@ -1,14 +1,13 @@
 //! Log records of extensions.
 
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rvh_trace_client::abi::{self, Attribute, Text};
+use tracing::Level;
 
+use super::super::rust_events;
 use super::attribute::{Attributes, read_text};
 use super::context::Place;
 use super::{attached, guarded, guarded_attached};
-use crate::attribute::Value;
-use crate::context::SpanContext;
+use crate::bridge::queue::{self, KeptRecord, Record};
 use crate::diagnostic;
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
@@ -31,77 +30,45 @@ pub(super) unsafe extern "C" fn log(
             )
         };
         let place = place.or_else(Place::current_if_attached);
-        log_from_extension(
-            severity,
-            &target,
-            &message,
-            &attributes.borrow(),
-            &place.unwrap_or_default().context.span,
-        );
+        log_from_extension(&Record {
+            level: level(severity),
+            target: &target,
+            message: &message,
+            fields: &attributes.borrow(),
+            span: place.unwrap_or_default().context.span,
+            file: None,
+            line: 0,
+        });
     });
 }
 
-/// Hands a record to `logging`, if this thread may run Python code; else it is dropped and counted.
-fn log_from_extension(
-    severity: u32,
-    target: &str,
-    message: &str,
-    attributes: &[(&str, Value<'_>)],
-    context: &SpanContext,
-) {
+/// Hands a record to `logging`: through the queue, if `init_tracing` has opened it; at once, if this thread may run Python
+/// code; else it is dropped and counted.
+fn log_from_extension(record: &Record<'_>) {
+    if queue::is_open() {
+        return queue::log(record);
+    }
     let Some(py) = attached() else {
         return diagnostic::swallowed("logging without the GIL", || {
             format!(
-                "a log record of {target} was dropped: its thread does not hold the GIL. Later cases are counted in rvh_trace.stats()"
+                "a log record of {} was dropped: its thread does not hold the GIL. init_tracing(rust_events=\"info\") has such records handed \
+                 over. Later cases are counted in rvh_trace.stats()",
+                record.target
             )
         });
     };
     guarded_attached(py, "logging", || {
-        let logger = py
-            .import("logging")?
-            .call_method1("getLogger", (target.replace("::", "."),))?;
-        let level = level(severity);
-        if !logger.call_method1("isEnabledFor", (level,))?.is_truthy()? {
-            return Ok(());
-        }
-        let mut message = message.to_owned();
-        for (key, value) in attributes {
-            message.push(' ');
-            message.push_str(key);
-            message.push('=');
-            push_value(&mut message, value);
-        }
-        let extra = PyDict::new(py);
-        if context.is_valid() {
-            extra.set_item("trace_id", context.trace_id.to_string())?;
-            extra.set_item("span_id", context.span_id.to_string())?;
-        }
-        let named = PyDict::new(py);
-        named.set_item("extra", extra)?;
-        logger.call_method("log", (level, message), Some(&named))?;
-        Ok(())
+        rust_events::handle(py, &KeptRecord::new(record))
     });
 }
 
-fn push_value(text: &mut String, value: &Value<'_>) {
-    match value {
-        Value::Str(value) => text.push_str(value),
-        Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
-        Value::Int(value) => text.push_str(&value.to_string()),
-        Value::Float(value) => text.push_str(&value.to_string()),
-        // The interface has no others.
-        Value::Bytes(_) | Value::Array(_) => {}
-    }
-}
-
-/// The level of `logging` for a severity number (OpenTelemetry logs data model, "Mapping of `SeverityNumber`"); 5 is below DEBUG.
-fn level(severity: u32) -> u8 {
+/// The level of `tracing` for a severity number (OpenTelemetry logs data model, "`SeverityNumber`").
+fn level(severity: u32) -> Level {
     match severity {
-        0..=4 => 5,
-        5..=8 => 10,
-        9..=12 => 20,
-        13..=16 => 30,
-        17..=20 => 40,
-        _ => 50,
+        0..=4 => Level::TRACE,
+        5..=8 => Level::DEBUG,
+        9..=12 => Level::INFO,
+        13..=16 => Level::WARN,
+        _ => Level::ERROR,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use rvh_trace_client::abi::{self, GetHeader, PutHeader, Text};
+use rvh_trace_client::abi::{self, Header, PutHeader, Text};
 
 use super::super::propagate::with_propagators;
 use super::context::Place;
@@ -23,35 +23,55 @@ struct Sent {
 }
 
 impl CarrierMut for Sent {
-    #[expect(unsafe_code, reason = "calls a function of the caller's")]
     fn set(&mut self, name: &'static str, value: &str) {
+        self.set_named(name, value);
+    }
+
+    #[expect(unsafe_code, reason = "calls a function of the caller's")]
+    fn set_named(&mut self, name: &str, value: &str) {
         // SAFETY: the function takes this data, and both texts live through the call.
         unsafe { (self.put)(self.data, text(name), text(value)) };
     }
 }
 
-/// What has headers on the other side.
-struct Received {
-    get: GetHeader,
-    data: *mut c_void,
+/// The headers of the other side.
+struct Received<'a>(&'a [Header]);
+
+impl Received<'_> {
+    fn each(&self, mut each: impl FnMut(&[u8], &[u8])) {
+        for header in self.0 {
+            each(bytes(&header.name), bytes(&header.value));
+        }
+    }
 }
 
-impl Carrier for Received {
-    #[expect(unsafe_code, reason = "calls a function of the caller's")]
+/// The bytes of a text.
+#[expect(unsafe_code, reason = "the interface passes pointers")]
+fn bytes(text: &Text) -> &[u8] {
+    if text.start.is_null() || text.len == 0 {
+        return &[];
+    }
+    // SAFETY: so many bytes, which live until the call that they were given to returns, as `text` does.
+    unsafe { std::slice::from_raw_parts(text.start, text.len) }
+}
+
+impl Carrier for Received<'_> {
     fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        for index in 0.. {
-            let mut value = text("");
-            // SAFETY: the function takes this data; the name lives through the call, and `value` is a place to write to.
-            if !unsafe { (self.get)(self.data, text(name), index, &raw mut value) } {
-                break;
+        self.each(|header, value| {
+            if header.eq_ignore_ascii_case(name.as_bytes()) {
+                each(value);
             }
-            each(if value.start.is_null() || value.len == 0 {
-                &[]
-            } else {
-                // SAFETY: so many bytes, which live until `extract` returns.
-                unsafe { std::slice::from_raw_parts(value.start, value.len) }
-            });
-        }
+        });
+    }
+
+    fn values_below(&self, prefix: &str, each: &mut dyn FnMut(&[u8], &[u8])) {
+        self.each(|header, value| {
+            if let Some((start, rest)) = header.split_at_checked(prefix.len())
+                && start.eq_ignore_ascii_case(prefix.as_bytes())
+            {
+                each(rest, value);
+            }
+        });
     }
 }
 
@@ -71,12 +91,18 @@ pub(super) unsafe extern "C" fn inject(
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
 pub(super) unsafe extern "C" fn extract(
-    get: GetHeader,
-    data: *mut c_void,
+    headers: *const Header,
+    count: usize,
     out: *mut abi::Context,
 ) -> bool {
     guarded("extracting context", false, || {
-        let context = with_propagators(|propagators| propagators.extract(&Received { get, data }));
+        let headers = if headers.is_null() || count == 0 {
+            &[]
+        } else {
+            // SAFETY: so many headers, which live through the call.
+            unsafe { std::slice::from_raw_parts(headers, count) }
+        };
+        let context = with_propagators(|propagators| propagators.extract(&Received(headers)));
         if !context.span.is_valid() && context.baggage.is_empty() {
             return false;
         }

@@ -20,7 +20,7 @@ def test_events_go_to_the_logger_of_their_target(
         ("traced_extension.layer", logging.ERROR, "an error n=5"),
     ]
     told = spans.one("events")
-    assert {(record.trace_id, record.span_id) for record in caplog.records} == {(told.trace_id, told.span_id)}  # type: ignore[attr-defined]
+    assert {(record.otelTraceID, record.otelSpanID) for record in caplog.records} == {(told.trace_id, told.span_id)}  # type: ignore[attr-defined]
     # They were to be logged, and not to be events of the span.
     assert (told.events, told.status) == ((), "unset")
 
