@@ -19,10 +19,10 @@ class RvhTraceMiddleware(ServerInstrumentation):
     """One SERVER span for every HTTP request and websocket that passes through an ASGI application.
 
     The span continues the trace of the request's `traceparent` header, or of those that `propagators` of `init_tracing`
-    reads instead, carries the attributes of the HTTP semantic conventions 1.44, is current while the application runs, and ends when the last body message (or the last trailers
-    message) has been handed to the server. Its name is `{method} {route}` once the framework has dispatched the
-    request, else the method. A websocket's span lasts until either side closes; a child, `websocket.handshake`, is
-    exported as soon as the application has accepted.
+    has read, carries the attributes of the HTTP semantic conventions 1.44, is current while the application runs, and
+    ends when the last body message (or the last trailers message) has been handed to the server. Its name is
+    `{method} {route}` once the framework has dispatched the request, else the method. A websocket's span lasts until
+    either side closes; a child, `websocket.handshake`, is exported as soon as the application has accepted.
 
     How a request ended is kept apart: a 5xx or an exception makes the span an error; a client that went away is marked
     `rvh_trace.outcome: disconnected` and a cancelled request `rvh_trace.outcome: cancelled`, neither of which is one.

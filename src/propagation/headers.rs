@@ -119,6 +119,32 @@ mod tests {
     }
 
     #[test]
+    fn headers_whose_names_nobody_knows_beforehand_are_found_in_any_case() {
+        let jaeger: Propagators = [crate::propagation::Propagator::Jaeger]
+            .into_iter()
+            .collect();
+        let mut incoming = HeaderMap::new();
+        incoming.append("Uberctx-Tenant", HeaderValue::from_static("a%20b"));
+        incoming.append("uberctx-", HeaderValue::from_static("no name"));
+        let message = HashMap::from([("Uber", "short"), ("uberctx-tenant", "a%20b")])
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect::<HashMap<_, _>>();
+        for context in [
+            extract_headers(&jaeger, &incoming),
+            jaeger.extract(&FromExtractor(&message)),
+        ] {
+            assert_eq!(
+                (context.baggage.len(), context.baggage.get("tenant")),
+                (1, Some("a b"))
+            );
+            let mut outgoing = HeaderMap::new();
+            inject_headers(&jaeger, &context, &mut outgoing);
+            assert_eq!(outgoing["uberctx-tenant"], "a%20b");
+        }
+    }
+
+    #[test]
     fn any_opentelemetry_carrier_serves() {
         let mut message = HashMap::from([("traceparent".to_owned(), PARENT.to_owned())]);
         let context = Propagators::default().extract(&FromExtractor(&message));

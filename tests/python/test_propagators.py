@@ -1,5 +1,6 @@
 """`propagators`: contexts that other libraries than ours wrote, and that they can read."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ SAMPLING = {
 }
 FORMATS = tuple(SAMPLING)
 LEFT_OPEN = {"b3": b3(""), "b3multi": b3multi(), "xray": xray(""), "datadog": datadog(None)}
+
+
+@cache
+def beside_w3c(name: str) -> InMemoryExporter:
+    """One for all examples of a property: each has a thread for as long as the process lives."""
+    return InMemoryExporter(propagators=[name, "tracecontext", "baggage"])
 
 
 def request(*headers: Headers) -> dict[str, Any]:
@@ -117,7 +124,7 @@ class TestServerSpan:
         nearly = st.sampled_from(list(SAMPLING[name][0].values())).map(str.encode)
         values = st.binary(max_size=300) | st.builds(lambda value, more: value[: len(more)] + more, nearly, st.binary())
         headers = data.draw(st.lists(st.tuples(names, values), max_size=8))
-        with InMemoryExporter(propagators=[name, "tracecontext", "baggage"]) as spans:
+        with beside_w3c(name) as spans:
             server_span(spans, scope=with_headers(*headers))
             inject({}, extract(headers))
 
