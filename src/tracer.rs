@@ -11,6 +11,7 @@ use crate::config::{Config, ExporterConfig, HttpConfig, Signal};
 use crate::context::{SpanContext, TraceFlags};
 use crate::error::Error;
 use crate::id::{SpanId, TraceId};
+use crate::layer;
 use crate::limits::SpanLimits;
 use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
 use crate::pipeline::{BuildExporters, Pipeline, exporter, spool};
@@ -242,7 +243,7 @@ impl Tracer {
                 .map(|parent| parent.trace_state.clone())
                 .unwrap_or_default(),
         };
-        if sampled && self.exports() {
+        if sampled && (self.exports() || layer::is_listening()) {
             Decision::Record(context)
         } else {
             Decision::Drop(context)
