@@ -298,8 +298,7 @@ impl Tracer {
 
     /// How long the exit of the process may be held up.
     pub fn exit_timeout(&self) -> Duration {
-        self.pipeline()
-            .map_or(Duration::ZERO, |pipeline| pipeline.config.exit_timeout)
+        self.config.batch.exit_timeout
     }
 
     /// Sends what is left in a hurry and stays open; see [`Pipeline::flush_before_exit`].

@@ -24,6 +24,7 @@ mod future;
 mod hook;
 mod imports;
 mod interpreter;
+mod layers;
 mod lifecycle;
 mod loop_watch;
 mod measurement;
@@ -33,6 +34,7 @@ mod method;
 mod open_spans;
 mod outer;
 mod propagate;
+mod python_thread;
 mod request;
 mod response;
 mod response_start;
@@ -78,6 +80,8 @@ mod native {
     use super::exporter::{OtlpExporter, SpanBatch, SpanQueue};
     #[pymodule_export]
     use super::future::span_future;
+    #[pymodule_export]
+    use super::layers::{layer_records, log_layer, read_layer_counts, set_layers};
     #[pymodule_export]
     use super::lifecycle::{
         after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,

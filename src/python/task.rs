@@ -23,7 +23,7 @@ use super::span::{Body, Span};
 use super::task_coroutine::TaskCoroutine;
 use super::task_options::TaskOptions;
 use super::task_timings::Timings;
-use super::{current, imports, lifecycle};
+use super::{current, imports, layers, lifecycle};
 use crate::clock::Start;
 use crate::context::SpanContext;
 use crate::span::SpanKind;
@@ -119,7 +119,7 @@ impl TaskFactory {
                 if let (Place::Linked, Some(parent)) = (&place, &parent) {
                     span.detach(&parent.get().clone_context(py));
                 }
-                span.begin(Start::now());
+                span.begin_attended(Start::now());
                 Body::Recording(span)
             }
             // Spans inside follow what was decided for the root.
@@ -130,7 +130,9 @@ impl TaskFactory {
             _ => return Ok(None),
         };
         let timings = (is_timed && matches!(body, Body::Recording(_))).then(Timings::new);
-        TaskCoroutine::around(coroutine, unused, body, shares_context, timings).map(Some)
+        let made = TaskCoroutine::around(coroutine, unused, body, shares_context, timings);
+        layers::deliver(py);
+        made.map(Some)
     }
 
     #[inline]
