@@ -27,6 +27,14 @@ pub enum Error {
         /// Spans queued or in flight when it passed.
         pending: u64,
     },
+    /// Layers were not done in the deadline of a flush or shutdown.
+    #[error("layers were not done within {} ms; {pending} records were still to be delivered", timeout.as_millis())]
+    Layers {
+        /// The deadline that was given.
+        timeout: Duration,
+        /// Records that no layer had seen when it passed.
+        pending: u64,
+    },
 }
 
 impl Error {

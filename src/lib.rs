@@ -14,6 +14,7 @@
 //! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
 //! | [`bridge`] | `tracing` spans and events and `log` records of Rust code, into the same batch |
 //! | [`event_loop`] | the watch that finds blocked event loops |
+//! | [`layer`] | what layers see of spans as they begin, change and end |
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
 //! | [`propagation`] | W3C tracecontext and baggage, B3, Jaeger, X-Ray, Datadog: bytes in, context out, and back; never an error |
 //! | [`wire`] | the OTLP writer: the only place that knows protobuf tags |
@@ -36,6 +37,7 @@ pub mod event_loop;
 pub mod exception;
 pub mod http_server;
 pub mod id;
+pub mod layer;
 pub mod limits;
 pub mod metrics;
 pub mod pipeline;

@@ -5,6 +5,7 @@
 //! An empty span costs two clock reads, one id and one append.
 
 mod block;
+mod observed;
 mod open;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use crate::attribute::Value;
 use crate::clock::Start;
 use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::{SpanId, TraceId, process_generation};
+use crate::layer::{self, Kind, Route};
 use crate::tracer::Tracer;
 use crate::wire::attribute::{Key, find_key, put_key_value, read_float};
 use crate::wire::span::{ATTRIBUTE, Finished, put_event, put_link, put_name, put_name_of};
@@ -52,10 +54,13 @@ pub enum Status {
     Error = 2,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// In an order that lets one comparison say that there is nothing but the span itself to think of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Phase {
     Created,
     Started,
+    /// Started, and shown to a layer: see [`observed`].
+    Observed,
     Ended,
 }
 
@@ -82,6 +87,7 @@ pub struct Span {
     kind: SpanKind,
     status: Status,
     phase: Phase,
+    route: Route,
     /// The process it was started in: a span that was alive across `fork` ends only in the parent.
     generation: u32,
     start: Start,
@@ -124,6 +130,7 @@ impl Span {
             kind,
             status: Status::Unset,
             phase: Phase::Created,
+            route: Route::Queue,
             generation: process_generation(),
             start: Start::NEVER,
             // A name of more than 4 GiB is not exported by anybody.
@@ -137,10 +144,18 @@ impl Span {
     /// Starts the span. Later calls do nothing.
     #[inline]
     pub fn begin(&mut self, start: Start) {
+        self.begin_by(start, Route::Queue);
+    }
+
+    #[inline]
+    fn begin_by(&mut self, start: Start, route: Route) {
         if self.phase == Phase::Created {
             self.phase = Phase::Started;
             self.start = start;
             self.tracer.count_started();
+            if layer::is_listening() {
+                self.show(route);
+            }
         }
     }
 
@@ -243,8 +258,8 @@ impl Span {
     #[inline]
     pub fn push_attribute(&mut self, key: &str, value: &Value<'_>) {
         let limits = self.tracer.limits();
-        if self.phase == Phase::Ended {
-            return;
+        if self.phase >= Phase::Observed {
+            return self.change(Kind::Record, |span| span.push_attribute(key, value));
         }
         if self.attributes >= limits.attributes || key.is_empty() {
             self.extra.get_or_insert_default().dropped_attributes += 1;
@@ -258,7 +273,7 @@ impl Span {
     #[inline]
     pub fn push_known_str<const N: usize>(&mut self, key: &Key<N>, text: &str) {
         let limits = self.tracer.limits();
-        let room = self.phase != Phase::Ended
+        let room = self.phase < Phase::Observed
             && self.attributes < limits.attributes
             && limits.value_length.is_none();
         if room && key.put_str(&mut self.fields, text) {
@@ -271,7 +286,8 @@ impl Span {
     /// [`Self::push_attribute`] of a number, under a key of our own.
     #[inline]
     pub fn push_known_int<const N: usize>(&mut self, key: &Key<N>, value: i64) {
-        let room = self.phase != Phase::Ended && self.attributes < self.tracer.limits().attributes;
+        let room =
+            self.phase < Phase::Observed && self.attributes < self.tracer.limits().attributes;
         if room && key.put_int(&mut self.fields, value) {
             self.attributes += 1;
         } else {
@@ -292,7 +308,7 @@ impl Span {
     /// [`Self::push_attribute`] of a number that has a fraction, under a key of our own.
     #[inline]
     pub fn push_known_double<const N: usize>(&mut self, key: &Key<N>, value: f64) {
-        if self.phase != Phase::Ended && self.attributes < self.tracer.limits().attributes {
+        if self.phase < Phase::Observed && self.attributes < self.tracer.limits().attributes {
             key.put_double(&mut self.fields, value);
             self.attributes += 1;
         } else {
@@ -322,8 +338,10 @@ impl Span {
 
     /// Adds an event at the given time.
     pub fn add_event(&mut self, name: &str, unix_ns: u64, attributes: &[(&str, Value<'_>)]) {
-        if self.phase == Phase::Ended {
-            return;
+        if self.phase >= Phase::Observed {
+            return self.change(Kind::Event, |span| {
+                span.add_event(name, unix_ns, attributes);
+            });
         }
         let limits = self.tracer.limits();
         let extra = self.extra.get_or_insert_default();
@@ -369,7 +387,7 @@ impl Span {
     /// Ends the span now: encodes it and appends it to the batch. Later calls do nothing.
     #[inline]
     pub fn end(&mut self) {
-        if self.phase == Phase::Started {
+        if self.phase == Phase::Started || self.phase == Phase::Observed {
             self.end_at(self.start.later_unix_ns());
         }
     }
@@ -378,8 +396,8 @@ impl Span {
     ///
     /// A span that never started, or was alive across `fork`, is not exported.
     pub fn end_at(&mut self, end_unix_ns: u64) {
-        if self.phase == Phase::Ended {
-            return;
+        if self.phase >= Phase::Observed {
+            return self.end_observed(end_unix_ns);
         }
         let started = std::mem::replace(&mut self.phase, Phase::Ended) == Phase::Started;
         if started && self.generation == process_generation() {
@@ -406,7 +424,12 @@ impl Span {
                 status_message: extra.map_or("", |extra| &extra.status_message),
             });
         }
-        // The memory stays for the span that is made of the same object next.
+        self.empty();
+    }
+
+    /// The memory stays for the span that is made of the same object next.
+    #[inline]
+    fn empty(&mut self) {
         self.fields.clear();
         self.fields.shrink_to(POOLED_CAPACITY);
     }

@@ -11,6 +11,7 @@ use crate::config::{Config, ExporterConfig, HttpConfig, Signal};
 use crate::context::{SpanContext, TraceFlags};
 use crate::error::Error;
 use crate::id::{SpanId, TraceId};
+use crate::layer;
 use crate::limits::SpanLimits;
 use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
 use crate::pipeline::{BuildExporters, Pipeline, exporter, spool};
@@ -249,7 +250,7 @@ impl Tracer {
                 .map(|parent| parent.trace_state.clone())
                 .unwrap_or_default(),
         };
-        if sampled && self.exports() {
+        if sampled && (self.exports() || layer::is_listening()) {
             Decision::Record(context)
         } else {
             Decision::Drop(context)
@@ -304,8 +305,7 @@ impl Tracer {
 
     /// How long the exit of the process may be held up.
     pub fn exit_timeout(&self) -> Duration {
-        self.pipeline()
-            .map_or(Duration::ZERO, |pipeline| pipeline.config.exit_timeout)
+        self.config.batch.exit_timeout
     }
 
     /// Sends what is left in a hurry and stays open; see [`Pipeline::flush_before_exit`].

@@ -1,4 +1,4 @@
-"""`rvh_trace`, sampled and exported, or with the sampler `always_off`."""
+"""`rvh_trace`, sampled and exported, with the sampler `always_off`, or with a layer."""
 
 import asyncio
 import os
@@ -108,6 +108,39 @@ def open_without_metrics(endpoint: str) -> Contender:
         "server-unsampled": Case(requests(server, UNSAMPLED), requests(bare, UNSAMPLED), 0),
     }
     return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))
+
+
+class NoopLayer:
+    """The least that a layer which wants to know everything can do."""
+
+    def on_new_span(self, span: object) -> None:
+        pass
+
+    def on_event(self, event: object, state: object) -> None:
+        pass
+
+    def on_record(self, record: object, state: object) -> None:
+        pass
+
+    def on_close(self, span: object, state: object) -> None:
+        pass
+
+
+def _open_with_layer(endpoint: str, *, immediate: bool) -> Contender:
+    _init(endpoint, "parentbased_always_on")
+    rvh_trace.add_layer(NoopLayer(), immediate=immediate)
+    cases = {"span": Case(empty(rvh_trace.span), empty(NoopSpan))}
+    return Contender(VERSION, cases, _drain, _exported, lambda: rvh_trace.shutdown(5_000))
+
+
+def open_with_layer(endpoint: str) -> Contender:
+    """An empty span that a layer sees later."""
+    return _open_with_layer(endpoint, immediate=False)
+
+
+def open_with_immediate_layer(endpoint: str) -> Contender:
+    """An empty span that a layer sees at once."""
+    return _open_with_layer(endpoint, immediate=True)
 
 
 def open_unsampled(endpoint: str) -> Contender:

@@ -86,6 +86,16 @@ SUBJECTS = (
         _three("attributes", Target(1.8, "<= 1.80x")),
     ),
     Subject(
+        "layers",
+        'with span("op"): pass, seen by a layer with every method; baseline: a pure-Python no-op of the same signature',
+        "ratio",
+        (
+            Entry("rvh_trace, no layer", "rvh_trace", "span"),
+            Entry("rvh_trace, a no-op layer, full queue and GIL contention included", "rvh_trace-layer", "span"),
+            Entry("rvh_trace, a no-op layer, immediate", "rvh_trace-immediate_layer", "span"),
+        ),
+    ),
+    Subject(
         "server",
         "a server span and its duration metric on a bare ASGI application; baseline: the application alone",
         "adds",

@@ -20,6 +20,8 @@ CONTENDERS = {
     "rvh_trace-without_metrics": (".ours", "open_without_metrics"),
     "rvh_trace-rust_log": (".ours", "open_rust_log"),
     "rvh_trace-always_off": (".ours", "open_unsampled"),
+    "rvh_trace-layer": (".ours", "open_with_layer"),
+    "rvh_trace-immediate_layer": (".ours", "open_with_immediate_layer"),
     "opentelemetry": (".peers.opentelemetry_python", "open_contender"),
     "pytracingx": (".peers.pytracingx_by_hand", "open_contender"),
 }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from rvh_trace import _processes
 from rvh_trace._decorator_api import trace
+from rvh_trace._layers import LayerHandle, add_layer, remove_layer
 from rvh_trace._loop import watch_loop
 from rvh_trace._open_spans import OpenSpan, OpenSpans, open_spans
 from rvh_trace._places import StackFrame
@@ -48,6 +49,7 @@ __all__ = (
     "Context",
     "ExportError",
     "ExportTimeout",
+    "LayerHandle",
     "OpenSpan",
     "OpenSpans",
     "OtlpExporter",
@@ -57,6 +59,7 @@ __all__ = (
     "SpanContext",
     "StackFrame",
     "__version__",
+    "add_layer",
     "aflush",
     "ashutdown",
     "current_span",
@@ -69,6 +72,7 @@ __all__ = (
     "instrument_executors",
     "new_span",
     "open_spans",
+    "remove_layer",
     "shutdown",
     "span",
     "span_future",

@@ -396,7 +396,7 @@ pub(super) fn new_span<'py>(
         let start_unix_ns = guard(py, "reading the start of a span", || unix_ns(start_unix_ns))?;
         if let Some(start_unix_ns) = start_unix_ns.flatten() {
             span.get()
-                .with_recording(py, |span| span.begin(Start::at(start_unix_ns)));
+                .with_recording(py, |span| span.begin_attended(Start::at(start_unix_ns)));
         }
         Span::start_here(&span)
     })?;

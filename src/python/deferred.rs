@@ -196,8 +196,10 @@ impl DeferredSpan {
             let context = context.take().unwrap_or_default();
             Recording::new(tracer, context, parent, pending.kind, name)
         })?;
-        recording.begin(Start::now());
+        let start = Start::now();
         let filled = pending.with_call(py, |call| call.fill(&mut recording));
+        // Layers are shown a span with its attributes.
+        recording.begin_attended(start);
         span.get().become_body(py, Body::Recording(recording));
         guard(py, "reading a span's attributes", || filled).map(drop)
     }

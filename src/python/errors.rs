@@ -16,7 +16,7 @@ use crate::error::Error;
 pub(super) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Configuration { .. } => imports::configuration_error(py),
-        Error::Timeout { .. } => imports::export_timeout(py),
+        Error::Timeout { .. } | Error::Layers { .. } => imports::export_timeout(py),
         Error::Export(_) => imports::export_error(py),
     };
     raise(class, error.to_string())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::errors::guard;
-use super::lifecycle;
+use super::{layers, lifecycle};
 use crate::diagnostic::{self, Level};
 use crate::tracer::Tracer;
 
@@ -35,7 +35,15 @@ pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
                 return;
             };
             let timeout = time_left(tracer);
-            if !timeout.is_zero() && tracer.flush_before_exit(timeout) {
+            if timeout.is_zero() {
+                return;
+            }
+            let mut ran_out = false;
+            let told = layers::while_flushing(timeout, || {
+                ran_out = tracer.flush_before_exit(timeout);
+                Ok(())
+            });
+            if ran_out || told.is_err() {
                 *RAN_OUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             }
         });
@@ -49,9 +57,11 @@ pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
 pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
     guard(py, "flushing at exit", || {
         py.detach(|| {
-            if let Some(tracer) = lifecycle::application_tracer()
-                && let Err(error) = tracer.shutdown(time_left(tracer))
-            {
+            let Some(tracer) = lifecycle::application_tracer() else {
+                return;
+            };
+            let timeout = time_left(tracer);
+            if let Err(error) = layers::while_flushing(timeout, || tracer.shutdown(timeout)) {
                 // An outage was told when it began.
                 let told = tracer.stats().last_error.is_some();
                 diagnostic::log(

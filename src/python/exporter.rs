@@ -1,9 +1,8 @@
 //! Destinations that a program gives as objects: `OtlpExporter`, and exporters written in Python.
 //!
 //! A Python exporter is called on a Python thread of its own, which waits for its jobs without the GIL; the worker waits for
-//! the answer and never takes the GIL. That thread runs `rvh_trace.exporter.run`, so that at exit no Rust frame is
-//! beneath the user's code: CPython up to 3.13 ends threads by unwinding them. It is started by a native thread that
-//! lives for that moment alone, because only the first span needs it, and the worker must not wait for the GIL.
+//! the answer and never takes the GIL. That thread runs `rvh_trace.exporter.run`; see [`super::python_thread`] for how it
+//! starts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::errors::to_python;
 use super::lifecycle::{argument, names, text_pairs, wrong_type};
+use super::python_thread;
 use super::span_context::SpanContext;
 use super::testing::{attributes, decode, span_dict};
 use crate::bridge::suppress_thread;
@@ -175,37 +175,19 @@ type Parts = Arc<(Py<PyAny>, Py<PyAny>)>;
 /// Starts the Python thread, see the module. Whatever fails here drops `jobs`, and the worker knows.
 fn start_thread(jobs: Jobs, parts: &Parts, name: &str) {
     let (parts, name) = (Arc::clone(parts), name.to_owned());
-    let start = move |py: Python<'_>| -> PyResult<()> {
-        let queue = SpanQueue {
-            name,
-            jobs: Mutex::new(jobs),
-            current: Mutex::new(None),
-        };
-        let (run, exporter) = &*parts;
-        let run = run.bind(py);
-        let arguments = (queue, exporter).into_pyobject(py)?;
-        // Not `threading.Thread`, whose `start` waits for the other thread.
-        let started = py
-            .import("_thread")?
-            .call_method1("start_new_thread", (run, &arguments));
-        if started.is_err() {
-            // CPython 3.12 starts no thread at exit (python/cpython#104690). This one lasts long enough for what a
-            // process that has just begun has to send; that it has Rust frames matters after the deadline of the exit alone.
-            run.call1(arguments)?;
-        }
-        Ok(())
-    };
-    let spawned = std::thread::Builder::new()
-        .name("rvh-trace-start".into())
-        .spawn(move || {
-            // None: the interpreter is on its way out, and nobody reads what is said.
-            if let Some(Err(error)) = Python::try_attach(start) {
-                not_started(&error.to_string());
-            }
-        });
-    if let Err(error) = spawned {
-        not_started(&error.to_string());
-    }
+    python_thread::start(
+        move |py| {
+            let queue = SpanQueue {
+                name,
+                jobs: Mutex::new(jobs),
+                current: Mutex::new(None),
+            };
+            let (run, exporter) = &*parts;
+            let arguments = (queue, exporter).into_pyobject(py)?;
+            Ok((run.bind(py).clone(), arguments))
+        },
+        not_started,
+    );
 }
 
 fn not_started(error: &str) {

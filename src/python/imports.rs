@@ -55,6 +55,8 @@ macro_rules! imported {
 }
 
 imported! {
+    /// What calls layers.
+    deliver_to_layers: PyAny = "rvh_trace._layers", "deliver";
     /// `sys.modules`
     modules: PyDict = "sys", "modules";
     /// `asyncio.Task`

@@ -14,11 +14,13 @@ use super::abi;
 use super::convert::{for_each_item, with_name};
 use super::errors::to_python;
 use super::exporter::read_exporters;
+use super::layers;
 use crate::bridge;
 use crate::config::{Arguments, Config, ExporterConfig, OtlpArguments, Signal};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::id;
+use crate::layer;
 use crate::resource::ResourceValue;
 use crate::tracer::Tracer;
 
@@ -424,10 +426,11 @@ fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bo
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
     let timeout = timeout(py, timeout_ms)?;
-    let Some(tracer) = tracer() else {
-        return Ok(true);
-    };
-    let result = py.detach(|| tracer.force_flush(timeout));
+    let result = py.detach(|| {
+        layers::while_flushing(timeout, || {
+            tracer().map_or(Ok(()), |tracer| tracer.force_flush(timeout))
+        })
+    });
     report(py, result, check)
 }
 
@@ -436,10 +439,11 @@ pub(super) fn force_flush(py: Python<'_>, timeout_ms: f64, check: bool) -> PyRes
 #[pyo3(signature = (timeout_ms=30_000.0, *, check=false))]
 pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult<bool> {
     let timeout = timeout(py, timeout_ms)?;
-    let Some(tracer) = tracer() else {
-        return Ok(true);
-    };
-    let result = py.detach(|| tracer.shutdown(timeout));
+    let result = py.detach(|| {
+        layers::while_flushing(timeout, || {
+            tracer().map_or(Ok(()), |tracer| tracer.shutdown(timeout))
+        })
+    });
     report(py, result, check)
 }
 
@@ -484,6 +488,7 @@ pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 pub(super) fn after_fork_in_child() {
     id::enter_forked_child();
     bridge::queue::after_fork_in_child();
+    layer::enter_forked_child();
     // Another thread of the parent may have held the lock at the fork, so the child cannot wait for it. There is no
     // other thread here yet.
     if let Ok(installed) = INSTALLED.try_lock() {

@@ -26,6 +26,7 @@ mod hook;
 mod imports;
 mod instrumented;
 mod interpreter;
+mod layers;
 mod lifecycle;
 mod loop_watch;
 mod measurement;
@@ -35,6 +36,7 @@ mod method;
 mod open_spans;
 mod outer;
 mod propagate;
+mod python_thread;
 mod request;
 mod response;
 mod response_start;
@@ -85,6 +87,8 @@ mod native {
     use super::instrumented::{
         await_instrumented, call_instrumented, call_suppressed, log_instrumented, time_instrumented,
     };
+    #[pymodule_export]
+    use super::layers::{layer_records, log_layer, read_layer_counts, set_layers};
     #[pymodule_export]
     use super::lifecycle::{
         after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,

@@ -9,8 +9,8 @@ use super::current::{self, Scope};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
 use super::exception::Ending;
-use super::lifecycle;
 use super::span::{ANOTHER, Body, ITSELF, STANDS_IN, Span};
+use super::{layers, lifecycle};
 use crate::clock::Start;
 use crate::tracer::Decision;
 
@@ -44,7 +44,7 @@ impl Span {
                     if !unchanged {
                         return Next::Reparent;
                     }
-                    span.begin(Start::now());
+                    span.begin_attended(Start::now());
                 }
                 Next::Nothing { enter: true }
             }
@@ -70,7 +70,7 @@ impl Span {
             Decision::Record(own) => {
                 slf.get().with_recording(py, |span| {
                     span.reparent(own, context.as_ref().filter(|context| context.is_valid()));
-                    span.begin(Start::now());
+                    span.begin_attended(Start::now());
                 });
                 true
             }
@@ -91,7 +91,9 @@ impl Span {
     /// Starts the span here without making it current.
     pub(super) fn start_here(slf: &Bound<'_, Self>) -> PyResult<()> {
         let parent = current::span(slf.py())?;
-        Self::start(slf, parent.as_ref()).map(drop)
+        let started = Self::start(slf, parent.as_ref()).map(drop);
+        layers::deliver(slf.py());
+        started
     }
 
     /// Starts the span if need be and makes it current. Never fails.
@@ -105,6 +107,7 @@ impl Span {
                 let way_back = Scope::enter(slf)?;
                 slf.get().enter_fresh(py, way_back);
             }
+            layers::deliver(py);
             started.map(drop)
         })
         .map(drop)
@@ -246,6 +249,7 @@ impl Span {
             if is_created != Some(true) {
                 slf.get().recording.store(false, Ordering::Relaxed);
             }
+            layers::deliver(py);
             ending.map(drop)
         })
         .map(drop)

@@ -23,7 +23,7 @@ use super::exchange::{Exchange, Noted};
 use super::message::Message;
 use super::message_coroutine::MessageCoroutine;
 use super::span::{Body, Span};
-use super::{current, open_spans, response, response_start, websocket};
+use super::{current, layers, open_spans, response, response_start, websocket};
 use crate::clock::monotonic_ns;
 use crate::span::take_buffer;
 
@@ -141,6 +141,7 @@ impl ServerSpan {
         if noted.accepts {
             let span = slf.as_super().get();
             span.with_recording(py, |span| websocket::record_handshake(span));
+            layers::deliver(py);
         }
         if times {
             // The request is over when the server has taken the last message.
@@ -148,6 +149,7 @@ impl ServerSpan {
         }
         if noted.is_last {
             guard(py, "ending a server span", || response::end(slf))?;
+            layers::deliver(py);
         }
         Ok(awaitable)
     }
@@ -167,7 +169,9 @@ impl ServerSpan {
             exchange.is_last(read)
         });
         Self::record_message(slf, Direction::Send, read, message, waited_ns);
-        if is_last { response::end(slf) } else { Ok(()) }
+        let ended = if is_last { response::end(slf) } else { Ok(()) };
+        layers::deliver(slf.py());
+        ended
     }
 
     /// The application has received a message.
@@ -182,10 +186,13 @@ impl ServerSpan {
             exchange.note_received(read, message, waited_ns)
         });
         Self::record_message(slf, Direction::Receive, read, message, waited_ns);
-        if noted.is_last {
-            response::end(slf)?;
-        }
-        Ok(())
+        let ended = if noted.is_last {
+            response::end(slf)
+        } else {
+            Ok(())
+        };
+        layers::deliver(slf.py());
+        ended
     }
 
     /// A span for a message of a websocket, for those who want one each.
@@ -226,6 +233,7 @@ impl ServerSpan {
                 );
                 current::leave_baggage(&context, previous.as_ref())?;
             }
+            layers::deliver(py);
             written
         })
         .map(drop)

@@ -22,6 +22,7 @@ use super::coroutine::{Ready, SpanCoroutine};
 use super::current::Scope;
 use super::errors::guard;
 use super::exception::describe;
+use super::layers;
 use super::open_spans;
 use super::span_context::{SpanContext, python_bool};
 use super::template::decorate;
@@ -297,6 +298,18 @@ impl Span {
         if !self.is_live() {
             return Ok(());
         }
+        let put = self.put_attribute_quietly(key, value);
+        layers::deliver(key.py());
+        put
+    }
+
+    /// [`Self::put_attribute`] without calling layers.
+    #[inline]
+    fn put_attribute_quietly(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = key.py();
         if let Some(key) = ascii(key)
             && with_plain_value(value, |value| {
@@ -380,10 +393,14 @@ impl Span {
         if !self.is_live() {
             return Ok(());
         }
-        guard(attributes.py(), "setting attributes", || {
-            for_each_item(attributes, |key, value| self.put_attribute(key, value))
-        })
-        .map(drop)
+        let put = guard(attributes.py(), "setting attributes", || {
+            // No layer may change the mapping meanwhile.
+            for_each_item(attributes, |key, value| {
+                self.put_attribute_quietly(key, value)
+            })
+        });
+        layers::deliver(attributes.py());
+        put.map(drop)
     }
 
     /// Adds an event, now or at `unix_ns`, in nanoseconds since the Unix epoch.
@@ -402,7 +419,7 @@ impl Span {
             convert::unix_ns(unix_ns)
         })?
         .flatten();
-        guard(py, "adding an event", || {
+        let added = guard(py, "adding an event", || {
             let owned = owned_attributes(attributes)?;
             let attributes = borrow_attributes(&owned);
             with_name(name, |name| {
@@ -411,8 +428,9 @@ impl Span {
                     span.add_event(name, unix_ns, &attributes);
                 })
             })
-        })
-        .map(drop)
+        });
+        layers::deliver(py);
+        added.map(drop)
     }
 
     /// Links a span of this or another trace.
@@ -475,14 +493,15 @@ impl Span {
             return Ok(());
         }
         let py = exception.py();
-        guard(py, "recording an exception", || {
+        let recorded = guard(py, "recording an exception", || {
             let described = describe(exception.cast::<PyBaseException>()?)?;
             self.with_recording(py, |span| {
                 exception::record(span, &described, span.start_time().later_unix_ns());
             });
             Ok(())
-        })
-        .map(drop)
+        });
+        layers::deliver(py);
+        recorded.map(drop)
     }
 
     /// Replaces the name.
@@ -514,6 +533,7 @@ impl Span {
             });
         }
         self.end_now(py);
+        layers::deliver(py);
         Ok(())
     }
 
@@ -571,7 +591,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         open_spans::unlist(self);
         if let Body::Recording(span) = &mut self.state.get_mut().body {
-            span.end();
+            span.end_unattended();
         }
     }
 }

@@ -18,7 +18,7 @@ use super::span::{Body, Span};
 use super::span_context::Context;
 use super::traffic::Traffic;
 use super::websocket::Websocket;
-use super::{lifecycle, outer};
+use super::{layers, lifecycle, outer};
 use crate::clock::Start;
 use crate::context::{self, SpanContext};
 use crate::http_server::{ErrorOutcomes, HttpServerSettings, OptIn};
@@ -145,6 +145,7 @@ pub(super) fn start<'py>(
             exchange.websocket = is_websocket.then(Box::<Websocket>::default);
         }
     });
+    layers::deliver(py);
     if hooks.request.is_set() {
         hooks.request.call(py, (&server, scope))?;
     }
@@ -263,12 +264,13 @@ fn begin(
                 let buffer = ServerSpan::take_buffer(py, unused);
                 Recording::new_in(buffer, tracer, context, parent, SpanKind::Server, name)
             });
-            span.begin(begun.start);
             request.set_attributes(&mut span, &headers, &begun.method, settings);
             if let Some(caller) = caller {
                 span.add_link(&caller, &[]);
             }
             begun.request_attributes = span.attribute_count();
+            // Layers are shown a span with its attributes.
+            span.begin_attended(begun.start);
             Body::Recording(span)
         }
         (decision, tracer) => {

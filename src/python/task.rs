@@ -24,7 +24,7 @@ use super::span::{Body, Span};
 use super::task_coroutine::{TaskContext, TaskCoroutine};
 use super::task_options::TaskOptions;
 use super::task_timings::Timings;
-use super::{imports, lifecycle};
+use super::{imports, layers, lifecycle};
 use crate::clock::Start;
 use crate::context::SpanContext;
 use crate::span::SpanKind;
@@ -121,7 +121,7 @@ impl TaskFactory {
                 if let (Place::Linked, Some(parent)) = (&place, &parent) {
                     span.detach(&parent.get().clone_context(py));
                 }
-                span.begin(Start::now());
+                span.begin_attended(Start::now());
                 Body::Recording(span)
             }
             // Spans inside follow what was decided for the root.
@@ -139,7 +139,9 @@ impl TaskFactory {
         } else {
             TaskContext::Copied(Scope::back_to(py, value))
         };
-        TaskCoroutine::around(coroutine, unused, body, context, timings).map(Some)
+        let made = TaskCoroutine::around(coroutine, unused, body, context, timings);
+        layers::deliver(py);
+        made.map(Some)
     }
 }
 

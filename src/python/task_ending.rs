@@ -11,9 +11,9 @@ use pyo3::prelude::*;
 use super::convert::with_name;
 use super::errors::guard;
 use super::exception::{Ending, OUTCOME};
-use super::imports;
 use super::span::{Body, Span};
 use super::task_timings::Timings;
+use super::{imports, layers};
 use crate::span::Span as Recording;
 
 /// How far a task came.
@@ -142,6 +142,7 @@ pub(super) fn end_task(
         if let Some(scope) = scope.flatten() {
             scope.forget(py);
         }
+        layers::deliver(py);
         ending.map(drop)
     })
     .map(drop)

@@ -180,7 +180,7 @@ pub(super) fn lower_name(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 
-fn hex(id: &[u8]) -> String {
+pub(super) fn hex(id: &[u8]) -> String {
     if let Ok(bytes) = id.try_into() {
         return TraceId::from_bytes(bytes).to_string();
     }

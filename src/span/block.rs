@@ -47,6 +47,7 @@ impl Span {
             return None;
         }
         extra.events += 1;
+        let entries = extra.entries.len();
         let numbers = put_event_with_numbers(
             &mut extra.entries,
             LOOP_BLOCKED,
@@ -62,7 +63,9 @@ impl Span {
         };
         open.write(&mut extra.entries);
         extra.blocks.push(open);
-        Some(extra.events)
+        let event = extra.events;
+        self.show_event(entries);
+        Some(event)
     }
 
     /// The block is over.

@@ -45,7 +45,8 @@ impl Span {
     /// Whether it has started, has not ended, and ends in this process.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Started && self.generation == process_generation()
+        (Phase::Started..Phase::Ended).contains(&self.phase)
+            && self.generation == process_generation()
     }
 
     /// Its state, while it is open.

@@ -1,0 +1,1 @@
+"""Layers written in Python, one theme a file."""
