@@ -49,18 +49,29 @@ pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
 pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
     guard(py, "flushing at exit", || {
         py.detach(|| {
-            if let Some(tracer) = lifecycle::application_tracer()
-                && let Err(error) = tracer.shutdown(time_left(tracer))
-            {
-                // An outage was told when it began.
-                let told = tracer.stats().last_error.is_some();
-                diagnostic::log(
-                    if told { Level::Debug } else { Level::Warn },
-                    &error.to_string(),
-                );
-            }
+            let scopes = lifecycle::scope_tracers();
+            // All at once: a destination that is down does not take its time from the others.
+            std::thread::scope(|threads| {
+                for tracer in scopes {
+                    let _ = std::thread::Builder::new().spawn_scoped(threads, || shut_down(tracer));
+                }
+                if let Some(tracer) = lifecycle::application_tracer() {
+                    shut_down(tracer);
+                }
+            });
         });
         Ok(())
     })
     .map(drop)
+}
+
+fn shut_down(tracer: &Tracer) {
+    if let Err(error) = tracer.shutdown(time_left(tracer)) {
+        // An outage was told when it began.
+        let told = tracer.stats().last_error.is_some();
+        diagnostic::log(
+            if told { Level::Debug } else { Level::Warn },
+            &error.to_string(),
+        );
+    }
 }

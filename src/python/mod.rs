@@ -32,12 +32,14 @@ mod message_coroutine;
 mod method;
 mod open_spans;
 mod outer;
+mod output;
 mod propagate;
 mod request;
 mod response;
 mod response_start;
 mod route;
 mod scope;
+mod scoped;
 mod server_span;
 mod span;
 mod span_context;
@@ -89,7 +91,11 @@ mod native {
     #[pymodule_export]
     use super::open_spans::{export_pending, list_open_spans};
     #[pymodule_export]
+    use super::output::{ConsoleExporter, OtlpFileExporter};
+    #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
+    #[pymodule_export]
+    use super::scoped::ScopedTracer;
     #[pymodule_export]
     use super::server_span::ServerSpan;
     #[pymodule_export]
