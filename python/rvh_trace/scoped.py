@@ -139,10 +139,10 @@ def tracing(
         assert block.delivered, block.stats()
 
     At the end of the block its spans are sent, within `exit_timeout_ms`, and what was before is back: the tracing that
-    `init_tracing` set up, an outer block, or none. A destination that is down gets one last attempt. `init_tracing` need
-    not have been called, and may be called in the block; it counts after it. `async with` does not block the event loop
-    while it sends. A block is for a job, a test or a command, not for each request: it has a queue, from its first span on
-    a thread, and some kilobytes of it stay for good, because a span may outlive it.
+    `init_tracing` set up, an outer block, or none. A destination that is down gets one last attempt. `init_tracing`
+    need not have been called, and may be called in the block; it counts after it. `async with` does not block the event
+    loop while it sends. A block is for a job, a test or a command, not for each request: it has a queue, from its first
+    span on a thread, and some kilobytes of it stay for good, because a span may outlive it.
 
     The block is the process's, not the thread's or the task's: while it runs, all threads and tasks are traced by it,
     and of several that run at once, by the one that was entered last. What decides is where a span is created:

@@ -5,19 +5,21 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::to_python;
 use super::lifecycle;
-use crate::config::Arguments;
 use crate::tracer::{ExporterSource, Tracer};
 
 /// What a block is traced by.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct ScopedTracer {
-    arguments: Arguments,
+    /// Read for each block: what is made of them holds the program's own exporters where no collection sees them.
+    kwargs: Py<PyDict>,
     state: Mutex<State>,
 }
 
@@ -35,44 +37,28 @@ struct State {
 impl ScopedTracer {
     #[new]
     #[pyo3(signature = (**kwargs))]
-    fn new(py: Python<'_>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let mut arguments = match kwargs {
-            Some(kwargs) => lifecycle::read_arguments(kwargs)?,
-            None => lifecycle::read_arguments(&PyDict::new(py))?,
-        };
-        // The series of the service would begin anew with every block.
-        arguments
-            .metrics_exporter
-            .get_or_insert_with(|| vec!["none".to_owned()]);
+    fn new(py: Python<'_>, kwargs: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
+        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+        // What is of a wrong type is said here.
+        lifecycle::read_arguments(&kwargs)?;
         Ok(Self {
-            arguments,
+            kwargs: kwargs.unbind(),
             state: Mutex::default(),
         })
     }
 
     /// Makes this the process's tracer; what was before comes back with `leave`.
     fn enter(&self, py: Python<'_>) -> PyResult<()> {
-        {
-            let mut state = self.state();
-            if state.is_in_use {
-                return Err(PyRuntimeError::new_err(
-                    "this tracing(...) is in use already; call tracing(...) again for a block inside it or beside it",
-                ));
-            }
-            state.is_in_use = true;
+        if std::mem::replace(&mut self.state().is_in_use, true) {
+            return Err(PyRuntimeError::new_err(
+                "this tracing(...) is in use already; call tracing(...) again for a block inside it or beside it",
+            ));
         }
-        // Opens files.
-        match py.detach(|| lifecycle::new_scope(&self.arguments)) {
-            Ok((tracer, source)) => {
-                self.state().tracer = Some(tracer);
-                lifecycle::push_scope(tracer, source);
-                Ok(())
-            }
-            Err(error) => {
-                self.state().is_in_use = false;
-                Err(to_python(py, &error))
-            }
+        let entered = self.begin(py);
+        if entered.is_err() {
+            self.state().is_in_use = false;
         }
+        entered
     }
 
     /// Gives tracing back to whoever had it.
@@ -101,6 +87,10 @@ impl ScopedTracer {
         lifecycle::report(py, result, check)
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.kwargs)
+    }
+
     /// What was counted in this block, or in the last one.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let tracer = self.state().tracer;
@@ -109,6 +99,21 @@ impl ScopedTracer {
 }
 
 impl ScopedTracer {
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        let mut arguments = lifecycle::read_arguments(self.kwargs.bind(py))?;
+        // The series of the service would begin anew with every block.
+        arguments
+            .metrics_exporter
+            .get_or_insert_with(|| vec!["none".to_owned()]);
+        // Opens files.
+        let (tracer, source) = py
+            .detach(|| lifecycle::new_scope(&arguments))
+            .map_err(|error| to_python(py, &error))?;
+        self.state().tracer = Some(tracer);
+        lifecycle::push_scope(tracer, source);
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -366,6 +366,22 @@ class TestEnd:
         else:
             raise AssertionError((left, alive(), tasks))
 
+    def test_an_exporter_that_knows_its_block_is_collected_with_it(self) -> None:
+        kept: Any = Kept()
+        kept.block = rvh_trace.tracing("job", exporter=kept)
+        with kept.block:
+            op("work")
+        alive = weakref.ref(kept)
+        del kept
+        deadline = threading.Event()
+        for _ in range(1000):
+            gc.collect()
+            if alive() is None:
+                break
+            # The thread that calls it ends when the worker does.
+            deadline.wait(0.01)
+        assert alive() is None
+
     def test_shutdown_inside_ends_it_early(self) -> None:
         kept = Kept()
         with rvh_trace.tracing("job", exporter=kept, check=True) as block:

@@ -34,7 +34,7 @@ fn a_line_that_was_cut_is_completed_before_the_next() -> io::Result<()> {
     let _ = reader.read_to_end(&mut read);
     let text = String::from_utf8_lossy(&read);
     let lines: Vec<_> = text.lines().collect();
-    assert!(lines.iter().all(|line| line.len() == 1000), "{:?}", refused);
+    assert!(lines.iter().all(|line| line.len() == 1000), "{refused:?}");
     assert_eq!(lines.last(), Some(&line('3').trim_end()));
     // The line that was cut is whole, and counted as refused all the same.
     assert!((accepted.len() + 1..=accepted.len() + 2).contains(&lines.len()));
