@@ -6,6 +6,7 @@ import inspect
 import json
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -42,6 +43,15 @@ def silent_port() -> Iterator[int]:
     """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for what comes about in other threads, collecting garbage meanwhile."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        gc.collect()
+        time.sleep(0.01)
 
 
 def op(name: str) -> None:
@@ -354,17 +364,17 @@ class TestEnd:
             pass
         alive = weakref.ref(kept)
         del kept
-        left, tasks = ["nobody has looked"], list[str]()
-        deadline = threading.Event()
-        for _ in range(1000):
-            gc.collect()
-            tasks = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-            left = [path for path in descriptors() if str(tmp_path) in path]
-            if not left and alive() is None and "rvh-trace-export" not in tasks:
-                break
-            deadline.wait(0.01)
-        else:
-            raise AssertionError((left, alive(), tasks))
+
+        def threads() -> list[str]:
+            return [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+        wait_until(
+            lambda: (
+                alive() is None
+                and not [path for path in descriptors() if str(tmp_path) in path]
+                and "rvh-trace-export" not in threads()
+            )
+        )
 
     def test_an_exporter_that_knows_its_block_is_collected_with_it(self) -> None:
         kept: Any = Kept()
@@ -373,14 +383,8 @@ class TestEnd:
             op("work")
         alive = weakref.ref(kept)
         del kept
-        deadline = threading.Event()
-        for _ in range(1000):
-            gc.collect()
-            if alive() is None:
-                break
-            # The thread that calls it ends when the worker does.
-            deadline.wait(0.01)
-        assert alive() is None
+        # The thread that calls it ends when the worker does.
+        wait_until(lambda: alive() is None)
 
     def test_shutdown_inside_ends_it_early(self) -> None:
         kept = Kept()
@@ -584,8 +588,7 @@ class TestAsync:
                 assert not span.is_recording
 
         run(main())
-        while block.stats()["pending"]:
-            threading.Event().wait(0.005)
+        wait_until(lambda: not block.stats()["pending"])
         assert block.stats()["dropped"]["failed"] + block.stats()["dropped"]["exit"] == 1
 
     def test_under_trio(self) -> None:
