@@ -784,14 +784,15 @@ if __name__ == "__main__":
             def blocks(count):
                 for _ in range(count):
                     with rvh_trace.tracing("job", exporter=exporter, check=True):
-                        for _ in range(200):
+                        # More than two batches: buffers change hands.
+                        for _ in range(1200):
                             with rvh_trace.span("work", text="x" * 500):
                                 pass
-            blocks(50)
+            blocks(20)
             before = resident()
-            blocks(200)
-            print((resident() - before) // 200)
+            blocks(60)
+            print((resident() - before) // 60)
             """,
         )
-        # One of them has queued 120 KiB.
-        assert int(used) < 24 * 1024, f"{used} bytes a block"
+        # One of them has queued 700 KiB. What it keeps is some 8 KiB; the rest is what malloc has not given back.
+        assert int(used) < 100 * 1024, f"{used} bytes a block"
