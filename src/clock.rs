@@ -112,9 +112,48 @@ fn measure_offset() -> u64 {
     offset
 }
 
+/// `2026-11-21T17:36:21.123456Z`: UTC, to the microsecond (RFC 3339).
+pub(crate) fn rfc3339(unix_ns: u64) -> String {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    let (seconds, micros) = (unix_ns / 1_000_000_000, unix_ns % 1_000_000_000 / 1000);
+    // Days since 1 March of the year 0: a leap day is then the last of its year.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let year = (day - day / 1460 + day / 36_524 - day / (DAYS_IN_400_YEARS - 1)) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // Months of 31, 30, 31, 30, 31 days, from March: 153 days in five.
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, is_next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!(
+        "{:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z",
+        era * 400 + year + is_next_year
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_as_the_calendar_has_it() {
+        for (unix_ns, shown) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400_000_001_999, "2000-02-29T00:00:00.000001Z"),
+            (951_868_799_999_999_999, "2000-02-29T23:59:59.999999Z"),
+            (951_868_800_000_000_000, "2000-03-01T00:00:00.000000Z"),
+            (1_767_225_599_000_000_000, "2025-12-31T23:59:59.000000Z"),
+            (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000000Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709551Z"),
+        ] {
+            assert_eq!(rfc3339(unix_ns), shown);
+        }
+    }
 
     #[test]
     fn a_start_is_unix_time_and_later_never_goes_back() {

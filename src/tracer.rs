@@ -4,13 +4,14 @@
 //! application has one; tests make their own.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Start;
 use crate::config::{Config, ExporterConfig, HttpConfig, Signal};
 use crate::context::{SpanContext, TraceFlags};
 use crate::error::Error;
-use crate::id::{SpanId, TraceId};
+use crate::id::{SpanId, TraceId, process_generation};
 use crate::layer;
 use crate::limits::SpanLimits;
 use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
@@ -65,6 +66,28 @@ impl Tracer {
         let spans = build_exporters(&config.exporters, Signal::Traces)?;
         let metrics = build_exporters(&config.metrics.exporters, Signal::Metrics)?;
         Ok(Self::leak(config, spans, metrics))
+    }
+
+    /// [`Self::new`] for a while: the second is what the tracer's exporters are made by. Once it is dropped the tracer can make
+    /// none any more, and what they hold is free; the tracer itself is not, because spans may outlive the while.
+    pub fn for_a_while(mut config: Config) -> Result<(&'static Self, ExporterSource), Error> {
+        let spans = build_exporters(&config.exporters, Signal::Traces)?;
+        let metrics = build_exporters(&config.metrics.exporters, Signal::Metrics)?;
+        config.exporters.clear();
+        config.metrics.exporters.clear();
+        let while_held = |build: &BuildExporters| {
+            let build = Arc::downgrade(build);
+            Arc::new(move || build.upgrade().map_or_else(Vec::new, |build| build())) as _
+        };
+        let tracer = Self::leak(
+            config,
+            spans.as_ref().map(while_held),
+            metrics.as_ref().map(while_held),
+        );
+        let source = ExporterSource {
+            _builds: [spans, metrics],
+        };
+        Ok((tracer, source))
     }
 
     /// A tracer whose spans go to the exporters that `build_exporters` makes, and that measures nothing. It is never freed.
@@ -320,26 +343,44 @@ impl Tracer {
     }
 }
 
+/// What makes the exporters of a tracer, see [`Tracer::for_a_while`].
+#[derive(Clone)]
+pub struct ExporterSource {
+    _builds: [Option<BuildExporters>; 2],
+}
+
 /// What makes these exporters; `None` when there are none.
 ///
-/// They are made once here so that a bad certificate or endpoint is an error now, and again on the worker's own thread.
+/// They are made once here so that a bad certificate or endpoint is an error now, and again on the worker's own thread. A file
+/// is opened here alone, but for a forked child, which opens its own.
 fn build_exporters(
     exporters: &[ExporterConfig],
     signal: Signal,
 ) -> Result<Option<BuildExporters>, Error> {
-    for exporter in exporters {
-        exporter::build(exporter, signal)?;
-    }
-    let exporters = exporters.to_vec();
+    let count = exporters.len();
+    let opened: Vec<_> = exporters
+        .iter()
+        .map(|exporter| exporter::open(count, exporter, signal))
+        .collect::<Result<_, _>>()?;
+    let (exporters, opened) = (exporters.to_vec(), Mutex::new(opened));
+    let generation = process_generation();
     Ok((!exporters.is_empty()).then(|| {
         let build = move || {
+            // Not in a child: its parent may have held the lock at the fork.
+            let mut opened = if process_generation() == generation {
+                std::mem::take(&mut *opened.lock().unwrap_or_else(PoisonError::into_inner))
+            } else {
+                Vec::new()
+            };
+            opened.resize_with(count, || None);
             exporters
                 .iter()
-                .filter_map(|exporter| {
-                    exporter::build_one_of(exporters.len(), exporter, signal).ok()
+                .zip(opened)
+                .filter_map(|(exporter, opened)| {
+                    opened.or_else(|| exporter::build_one_of(count, exporter, signal).ok())
                 })
                 .collect()
         };
-        std::sync::Arc::new(build) as BuildExporters
+        Arc::new(build) as BuildExporters
     }))
 }

@@ -21,8 +21,10 @@ from rvh_trace._loop import watch_loop
 from rvh_trace._open_spans import OpenSpan, OpenSpans, open_spans
 from rvh_trace._places import StackFrame
 from rvh_trace._rvh_trace import (
+    ConsoleExporter,
     Context,
     OtlpExporter,
+    OtlpFileExporter,
     Span,
     SpanContext,
     __version__,
@@ -41,11 +43,13 @@ from rvh_trace.asgi import RvhTraceMiddleware
 from rvh_trace.errors import ConfigurationError, ExportError, ExportTimeout, RvhTraceError
 from rvh_trace.executors import instrument_executors, uninstrument_executors
 from rvh_trace.lifecycle import aflush, ashutdown, init_tracing
+from rvh_trace.scoped import Tracing, tracing
 from rvh_trace.signals import dump_on_signal
 from rvh_trace.tasks import install_task_factory, uninstall_task_factory
 
 __all__ = (
     "ConfigurationError",
+    "ConsoleExporter",
     "Context",
     "ExportError",
     "ExportTimeout",
@@ -53,11 +57,13 @@ __all__ = (
     "OpenSpan",
     "OpenSpans",
     "OtlpExporter",
+    "OtlpFileExporter",
     "RvhTraceError",
     "RvhTraceMiddleware",
     "Span",
     "SpanContext",
     "StackFrame",
+    "Tracing",
     "__version__",
     "add_layer",
     "aflush",
@@ -78,6 +84,7 @@ __all__ = (
     "span_future",
     "stats",
     "trace",
+    "tracing",
     "uninstall_task_factory",
     "uninstrument_executors",
     "use_context",

@@ -6,10 +6,8 @@ last message of the lifespan protocol is the last that an application says in an
 
 from __future__ import annotations
 
-import sys
-
 from rvh_trace._rvh_trace import flush_before_exit
-from rvh_trace.lifecycle import in_thread
+from rvh_trace.lifecycle import off_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,22 +43,5 @@ def _is_last(message: object) -> bool:
 
 
 async def _flush_and_send(send: Send, message: Message) -> None:
-    await _flush()
+    await off_loop(flush_before_exit)
     return await send(message)
-
-
-async def _flush() -> None:
-    try:
-        if (trio := _running_trio()) is not None:
-            await trio.to_thread.run_sync(flush_before_exit, abandon_on_cancel=True)
-        else:
-            await in_thread(flush_before_exit)
-    except RuntimeError:
-        # No event loop that is known here, or no thread to be had. Nothing else is going on any more.
-        flush_before_exit()
-
-
-def _running_trio() -> Any:
-    """The trio module, if it runs this code: hypercorn can serve with it."""
-    trio: Any = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else None

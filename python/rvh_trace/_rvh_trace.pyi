@@ -109,6 +109,68 @@ class OtlpExporter:
     ) -> Self: ...
 
 @final
+class ConsoleExporter:
+    """Readable spans on a standard stream or in a file, for `init_tracing(exporter=...)` and `tracing`.
+
+    `ConsoleExporter()` is what `"console"` is. The formats:
+
+    - `pretty`: the waterfall of each trace, once its root in this process has ended.
+    - `compact`: a line for each span as it ends, with its attributes as JSON values and its events after bars:
+      `2026-11-21T17:36:21.123456Z 12.3ms shop checkout trace_id=... span_id=... cart.id=7 | +3.20ms retry attempt=2`
+    - `json`: an object a line for each span as it ends, with the members of `FinishedSpan`, `time` (when it ended, RFC 3339)
+      and `service`. What JSON cannot hold is as in OTLP/JSON: bytes in base64, NaN and the infinities as text. For other
+      tools, `OtlpFileExporter` writes the standard's form.
+
+    A file is appended to, a batch of lines in one piece, so several processes may share it; its folder must be there. It
+    is opened at set-up, and once in each forked child. The exporter thread writes, never the thread that ends a span.
+    What cannot be written, to a full disk for example, is counted in `stats()["dropped"]["rejected"]` and said once. A line
+    that was cut is completed before the next. A reader that has gone away is not a loss.
+
+    Args:
+        output_stream: `stdout` (default), `stderr`, or a path or `file://` URL of a file. A path object is always a file.
+        format: `pretty` (default), `compact` or `json`.
+
+    Raises:
+        ConfigurationError: An argument has a wrong type or an impossible value. That a file cannot be opened is an error of
+            `init_tracing` and of entering the block of `tracing`.
+
+    Example:
+        >>> from rvh_trace import ConsoleExporter, init_tracing
+        >>> init_tracing("shop", exporter=["otlp", ConsoleExporter("shop.log", format="json")])  # doctest: +SKIP
+    """
+
+    def __new__(
+        cls,
+        output_stream: str | PathLike[str] | None = None,
+        *,
+        format: Literal["pretty", "compact", "json"] | None = None,  # noqa: A002
+    ) -> Self: ...
+
+@final
+class OtlpFileExporter:
+    """OTLP/JSON on a standard stream or in a file, for `init_tracing(exporter=...)`, its `metrics_exporter`, and `tracing`.
+
+    A line is one JSON object, an `ExportTraceServiceRequest` or `ExportMetricsServiceRequest` with all spans of a batch or
+    all metrics of a collection: what the OpenTelemetry Collector's OTLP JSON file receiver reads. Spans and metrics need
+    a file each. About the file, as for `ConsoleExporter`; here a reader that has gone away is a loss too.
+
+    Args:
+        output_stream: `stdout` (default), `stderr`, or a path or `file://` URL of a file, by custom `*.jsonl`. A path
+            object is always a file.
+
+    Raises:
+        ConfigurationError: As for `ConsoleExporter`.
+
+    Example:
+        >>> from rvh_trace import OtlpFileExporter, init_tracing
+        >>> init_tracing("shop", exporter=OtlpFileExporter("spans.jsonl"))  # doctest: +SKIP
+
+    Source: OpenTelemetry specification, "OpenTelemetry Protocol File Exporter".
+    """
+
+    def __new__(cls, output_stream: str | PathLike[str] | None = None) -> Self: ...
+
+@final
 class Context:
     """What `extract` read from headers: a span context and baggage. Read-only.
 
@@ -499,6 +561,14 @@ def shutdown(timeout_ms: float = 30_000.0, *, check: bool = False) -> bool:
     """
 
 # What the package itself uses.
+
+@final
+class ScopedTracer:
+    def __new__(cls, **kwargs: Any) -> Self: ...
+    def enter(self) -> None: ...
+    def leave(self) -> None: ...
+    def shutdown(self, *, check: bool = False) -> bool: ...
+    def stats(self) -> _Stats: ...
 
 def init_tracing(**kwargs: Any) -> None: ...
 def at_exit() -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rvh_trace import _rvh_trace
 from rvh_trace._processes import flush_at_exit
 
@@ -9,9 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
-    from typing import Literal, TypeVar
+    from typing import Any, Literal, TypeVar
 
-    from rvh_trace._rvh_trace import OtlpExporter
+    from rvh_trace._rvh_trace import ConsoleExporter, OtlpExporter, OtlpFileExporter
     from rvh_trace._types import AttributeValue
     from rvh_trace.exporter import SpanExporter
 
@@ -30,8 +32,18 @@ def init_tracing(
     certificate: str | PathLike[str] | None = None,
     client_certificate: str | PathLike[str] | None = None,
     client_key: str | PathLike[str] | None = None,
-    exporter: str | OtlpExporter | SpanExporter | Sequence[str | OtlpExporter | SpanExporter] | None = None,
-    metrics_exporter: str | OtlpExporter | Sequence[str | OtlpExporter] | None = None,
+    exporter: str
+    | OtlpExporter
+    | ConsoleExporter
+    | OtlpFileExporter
+    | SpanExporter
+    | Sequence[str | OtlpExporter | ConsoleExporter | OtlpFileExporter | SpanExporter]
+    | None = None,
+    metrics_exporter: str
+    | OtlpExporter
+    | OtlpFileExporter
+    | Sequence[str | OtlpExporter | OtlpFileExporter]
+    | None = None,
     sampler: str | None = None,
     sampler_ratio: float | None = None,
     propagators: str | Sequence[str] | None = None,
@@ -87,10 +99,12 @@ def init_tracing(
         client_certificate: PEM file of the client's certificate. `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.
         client_key: PEM file of the client's key. `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
         exporter: Where spans go: `otlp`, which is what the arguments and variables of this list describe, `console`,
-            `none`, an `OtlpExporter`, an object of your own with a method `export` (see
-            `rvh_trace.exporter.SpanExporter`), or a list of these. Of several destinations each has a queue and a pace
-            of its own: one that is slow or dead takes nothing from the others. `OTEL_TRACES_EXPORTER`, for names.
-        metrics_exporter: The same for metrics, without objects of your own. `OTEL_METRICS_EXPORTER`.
+            `none`, an `OtlpExporter`, a `ConsoleExporter` or an `OtlpFileExporter`, which write to a stream or a file,
+            an object of your own with a method `export` (see `rvh_trace.exporter.SpanExporter`), or a list of these. Of
+            several destinations each has a queue and a pace of its own: one that is slow or dead takes nothing from the
+            others. `OTEL_TRACES_EXPORTER`, for names.
+        metrics_exporter: The same for metrics, without a `ConsoleExporter` and objects of your own.
+            `OTEL_METRICS_EXPORTER`.
         sampler: `always_on`, `always_off`, `traceidratio`, `parentbased_always_on` (default), `parentbased_always_off`
             or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
         sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.
@@ -231,3 +245,21 @@ async def in_thread(call: Callable[[], _R]) -> _R:
 
     threading.Thread(target=run, name="rvh-trace-flush", daemon=True).start()
     return await done
+
+
+async def off_loop(call: Callable[[], object]) -> None:
+    """Calls what blocks without blocking the event loop, asyncio's or trio's; in its place, where there is none."""
+    try:
+        if (trio := _running_trio()) is not None:
+            await trio.to_thread.run_sync(call, abandon_on_cancel=True)
+        else:
+            await in_thread(call)
+    except RuntimeError:
+        # No event loop that is known here, or no thread to be had. Nothing else is going on any more.
+        call()
+
+
+def _running_trio() -> Any:
+    """The trio module, if it runs this code: hypercorn can serve with it."""
+    trio: Any = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None

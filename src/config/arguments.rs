@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::CustomExporter;
 use super::source::without_password;
+use super::{CustomExporter, OutputConfig};
 use crate::error::Error;
 use crate::resource::ResourceValue;
 
@@ -31,6 +31,10 @@ pub struct Arguments {
     pub otlp_exporters: Vec<OtlpArguments>,
     /// Further OTLP destinations of metrics, beside those of `metrics_exporter`.
     pub otlp_metrics_exporters: Vec<OtlpArguments>,
+    /// Streams and files that spans are written to, beside those of `exporter`.
+    pub outputs: Vec<OutputConfig>,
+    /// The same for metrics, in OTLP/JSON.
+    pub metrics_outputs: Vec<OutputConfig>,
     /// Exporters of spans that the program brings.
     pub custom_exporters: Vec<CustomExporter>,
     /// Where OTLP goes. With HTTP a base URL, to which each signal appends its path; one that ends in `/v1/traces` or

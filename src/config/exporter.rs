@@ -3,7 +3,7 @@
 use super::otlp::{self, Otlp, OtlpConfig, Protocol};
 use super::signal::Signal;
 use super::source::{Problem, Variables, without_password};
-use super::{Arguments, CustomExporter, OtlpArguments};
+use super::{Arguments, CustomExporter, OtlpArguments, OutputConfig};
 use crate::error::Error;
 
 /// One destination of one signal.
@@ -15,6 +15,8 @@ pub enum ExporterConfig {
     OtlpGrpc(OtlpConfig),
     /// Readable lines on the console.
     Console,
+    /// A stream or a file.
+    Output(OutputConfig),
     /// The program's own.
     Custom(CustomExporter),
 }
@@ -74,13 +76,22 @@ pub(super) fn load(
     if chosen.contains(&Choice::Console) {
         exporters.push(ExporterConfig::Console);
     }
-    let (further, custom) = match signal {
-        Signal::Traces => (&arguments.otlp_exporters, &arguments.custom_exporters[..]),
-        Signal::Metrics => (&arguments.otlp_metrics_exporters, &[][..]),
+    let (further, outputs, custom) = match signal {
+        Signal::Traces => (
+            &arguments.otlp_exporters,
+            &arguments.outputs,
+            &arguments.custom_exporters[..],
+        ),
+        Signal::Metrics => (
+            &arguments.otlp_metrics_exporters,
+            &arguments.metrics_outputs,
+            &[][..],
+        ),
     };
     for further in further {
         exporters.push(ExporterConfig::otlp(load_otlp(further, variables, signal)?));
     }
+    exporters.extend(outputs.iter().cloned().map(ExporterConfig::Output));
     exporters.extend(custom.iter().cloned().map(ExporterConfig::Custom));
     Ok((exporters, wants_endpoint))
 }

@@ -16,6 +16,7 @@ pub mod http_server;
 mod limits;
 mod metrics;
 mod otlp;
+mod output;
 mod sampler;
 mod signal;
 mod source;
@@ -29,6 +30,7 @@ pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
 pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, Encoding, OtlpConfig};
+pub use output::{OutputConfig, OutputFormat, OutputStream};
 pub use signal::Signal;
 pub use spool::SpoolConfig;
 

@@ -58,12 +58,17 @@ pub(crate) struct Operation<'a> {
 impl ExporterStats {
     /// Of the exporter that calls itself this; `number` tells it from others of its type.
     pub(crate) fn new(exporter: &str, number: usize) -> Self {
-        let kind = if exporter.contains("json") {
+        let is_http = exporter.starts_with("otlp http");
+        let kind = if is_http && exporter.contains("json") {
             "otlp_http_json_span_exporter"
-        } else if exporter.starts_with("otlp http") {
+        } else if is_http {
             "otlp_http_span_exporter"
         } else if exporter.starts_with("otlp grpc") {
             "otlp_grpc_span_exporter"
+        } else if exporter.starts_with("otlp file") {
+            "otlp_file_span_exporter"
+        } else if exporter.starts_with("console") {
+            "console"
         } else {
             exporter
         };

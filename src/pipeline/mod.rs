@@ -6,6 +6,7 @@
 pub mod batch;
 pub(crate) mod delivery;
 pub mod exporter;
+pub(crate) mod span_line;
 pub mod spool;
 pub mod waterfall;
 pub mod worker;

@@ -5,7 +5,7 @@
 //! terminal. No line is wider than asked for, counted in characters.
 
 mod attributes;
-mod line;
+pub(super) mod line;
 mod tree;
 
 use std::collections::HashMap;
@@ -128,7 +128,7 @@ pub(crate) fn has_remote_parent(span: &Span) -> bool {
 }
 
 /// When a span started and ended; a missing time or one before the start makes it empty.
-fn times(span: &Span) -> (u64, u64) {
+pub(super) fn times(span: &Span) -> (u64, u64) {
     let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
     let start = if start == 0 { end } else { start };
     (start, end.max(start))
@@ -349,7 +349,7 @@ fn push_event(line: &mut Line, event: &Event, width: usize) {
     }
 }
 
-fn status(span: &Span) -> StatusCode {
+pub(super) fn status(span: &Span) -> StatusCode {
     span.status.as_ref().map_or(StatusCode::Unset, Status::code)
 }
 
@@ -358,7 +358,7 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 /// Ids are 8 or 16 bytes; anything longer is not ours and is cut.
-fn hex(id: &[u8]) -> String {
+pub(super) fn hex(id: &[u8]) -> String {
     id.iter().take(16).fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

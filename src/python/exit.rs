@@ -57,20 +57,40 @@ pub(super) fn flush_before_exit(py: Python<'_>) -> PyResult<()> {
 pub(super) fn at_exit(py: Python<'_>) -> PyResult<()> {
     guard(py, "flushing at exit", || {
         py.detach(|| {
-            let Some(tracer) = lifecycle::application_tracer() else {
+            let tracers: Vec<_> = lifecycle::application_tracer()
+                .into_iter()
+                .chain(lifecycle::scope_tracers())
+                .collect();
+            let Some((first, others)) = tracers.split_first() else {
                 return;
             };
-            let timeout = time_left(tracer);
-            if let Err(error) = layers::while_flushing(timeout, || tracer.shutdown(timeout)) {
-                // An outage was told when it began.
-                let told = tracer.stats().last_error.is_some();
-                diagnostic::log(
-                    if told { Level::Debug } else { Level::Warn },
-                    &error.to_string(),
-                );
+            let told = layers::while_flushing(time_left(first), || {
+                // All at once: a destination that is down does not take its time from the others.
+                std::thread::scope(|threads| {
+                    for tracer in others {
+                        let _ =
+                            std::thread::Builder::new().spawn_scoped(threads, || shut_down(tracer));
+                    }
+                    shut_down(first);
+                });
+                Ok(())
+            });
+            if let Err(error) = told {
+                diagnostic::log(Level::Warn, &error.to_string());
             }
         });
         Ok(())
     })
     .map(drop)
+}
+
+fn shut_down(tracer: &Tracer) {
+    if let Err(error) = tracer.shutdown(time_left(tracer)) {
+        // An outage was told when it began.
+        let told = tracer.stats().last_error.is_some();
+        diagnostic::log(
+            if told { Level::Debug } else { Level::Warn },
+            &error.to_string(),
+        );
+    }
 }

@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::errors::to_python;
 use super::lifecycle::{argument, names, text_pairs, wrong_type};
+use super::output;
 use super::python_thread;
 use super::span_context::SpanContext;
 use super::testing::{attributes, decode, span_dict};
@@ -74,7 +75,7 @@ impl OtlpExporter {
     }
 }
 
-fn optional<'py, T: FromPyObjectOwned<'py>>(
+pub(super) fn optional<'py, T: FromPyObjectOwned<'py>>(
     value: Option<&Bound<'py, PyAny>>,
     name: &str,
     right: &str,
@@ -109,10 +110,17 @@ pub(super) fn read_exporters(
             } else {
                 arguments.otlp_exporters.push(otlp);
             }
+        } else if let Some(output) = output::config(member, signal) {
+            if signal == Signal::Metrics {
+                arguments.metrics_outputs.push(output);
+            } else {
+                arguments.outputs.push(output);
+            }
         } else if signal == Signal::Traces {
             arguments.custom_exporters.push(custom(member, name)?);
         } else {
-            return Err(wrong_type(member, name, "a string or an OtlpExporter"));
+            let right = "a string, an OtlpExporter or an OtlpFileExporter";
+            return Err(wrong_type(member, name, right));
         }
     }
     let is_none = |name: &String| name.eq_ignore_ascii_case("none");
@@ -139,7 +147,8 @@ fn custom(exporter: &Bound<'_, PyAny>, name: &'static str) -> PyResult<CustomExp
     let run = py.import("rvh_trace.exporter")?.getattr("run")?.unbind();
     let export = exporter.getattr_opt("export")?;
     if !export.is_some_and(|export| export.is_callable()) {
-        let right = "otlp, console, an OtlpExporter, an object with a method export(spans), or a list of these";
+        let right = "otlp, console, an OtlpExporter, a ConsoleExporter, an OtlpFileExporter, an object with a method \
+                     export(spans), or a list of these";
         return Err(wrong_type(exporter, name, right));
     }
     if is_coroutine_function(&exporter.getattr("export")?) {

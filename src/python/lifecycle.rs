@@ -22,22 +22,32 @@ use crate::error::Error;
 use crate::id;
 use crate::layer;
 use crate::resource::ResourceValue;
-use crate::tracer::Tracer;
+use crate::stats::Snapshot;
+use crate::tracer::{ExporterSource, Tracer};
 
 /// The tracer that new spans use. Tracers are never freed, so a stale pointer is still a tracer.
 static CURRENT: AtomicPtr<Tracer> = AtomicPtr::new(std::ptr::null_mut());
 
-/// What `init_tracing` made, and what tests put on top of it.
+/// What `init_tracing` made, and what tests and scopes put on top of it.
 #[derive(Default)]
 struct Installed {
     /// With the arguments it was made with.
     application: Option<(&'static Tracer, Arguments)>,
-    on_top: Vec<&'static Tracer>,
+    on_top: Vec<OnTop>,
+    /// The warnings about variables that were said: a scope that is entered often does not repeat them.
+    warnings: Vec<String>,
+}
+
+struct OnTop {
+    tracer: &'static Tracer,
+    /// Of a scope: what its exporters are made by.
+    scope: Option<ExporterSource>,
 }
 
 static INSTALLED: Mutex<Installed> = Mutex::new(Installed {
     application: None,
     on_top: Vec::new(),
+    warnings: Vec::new(),
 });
 
 fn installed() -> MutexGuard<'static, Installed> {
@@ -61,7 +71,7 @@ fn make_current(installed: &Installed) {
     let tracer = installed
         .on_top
         .last()
-        .copied()
+        .map(|on_top| on_top.tracer)
         .or(installed.application.as_ref().map(|(tracer, _)| *tracer));
     let pointer = tracer.map_or(std::ptr::null_mut(), |tracer| {
         std::ptr::from_ref(tracer).cast_mut()
@@ -72,22 +82,41 @@ fn make_current(installed: &Installed) {
 
 /// Puts a test's tracer on top.
 pub(super) fn push_tracer(tracer: &'static Tracer) {
+    push(tracer, None);
+}
+
+/// Puts the tracer of a scope on top.
+pub(super) fn push_scope(tracer: &'static Tracer, source: ExporterSource) {
+    push(tracer, Some(source));
+}
+
+fn push(tracer: &'static Tracer, scope: Option<ExporterSource>) {
     let mut installed = installed();
-    installed.on_top.push(tracer);
+    installed.on_top.push(OnTop { tracer, scope });
     make_current(&installed);
 }
 
-/// Takes a test's tracer away again.
-pub(super) fn pop_tracer(tracer: &'static Tracer) {
+/// Takes the tracer of a test or of a scope away again. What a scope's exporters are made by is to be held until the tracer
+/// is shut down.
+pub(super) fn pop_tracer(tracer: &'static Tracer) -> Option<ExporterSource> {
     let mut installed = installed();
-    if let Some(index) = installed
+    let index = installed
         .on_top
         .iter()
-        .rposition(|on_top| std::ptr::eq(*on_top, tracer))
-    {
-        installed.on_top.remove(index);
-    }
+        .rposition(|on_top| std::ptr::eq(on_top.tracer, tracer));
+    let popped = index.map(|index| installed.on_top.remove(index));
     make_current(&installed);
+    popped?.scope
+}
+
+/// The tracers of the scopes that are open.
+pub(super) fn scope_tracers() -> Vec<&'static Tracer> {
+    let installed = installed();
+    let scopes = installed
+        .on_top
+        .iter()
+        .filter(|on_top| on_top.scope.is_some());
+    scopes.map(|on_top| on_top.tracer).collect()
 }
 
 fn resource_value(value: &Bound<'_, PyAny>) -> PyResult<ResourceValue> {
@@ -170,7 +199,7 @@ pub(super) fn text_pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(
 }
 
 /// Reads the keyword arguments of `init_tracing`; `None` is as good as absent.
-fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
+pub(super) fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> {
     let py = kwargs.py();
     let mut arguments = Arguments {
         sdk_language: Some("python".to_owned()),
@@ -305,20 +334,9 @@ fn install(arguments: Arguments) -> Result<(), Error> {
         return Ok(());
     }
     let (config, warnings) = Config::load(&arguments, &env)?;
-    diagnostic::set_level(config.log_level);
-    for warning in &warnings {
-        diagnostic::log(Level::Warn, warning);
-    }
-    if config.export_hint {
-        diagnostic::log(
-            Level::Warn,
-            "spans are not exported: no endpoint is configured. Set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 (or \
-             init_tracing(endpoint=...)) to send them, OTEL_TRACES_EXPORTER=console to print them, or \
-             OTEL_TRACES_EXPORTER=none to silence this line",
-        );
-    }
+    installed.tell(&config, warnings);
     let bridge_config = config.bridge.clone();
-    let tracer = new_tracer(config, &arguments)?;
+    let tracer = new_tracer(config, &arguments, Tracer::new)?;
     if let Some(config) = bridge_config {
         bridge::install(bridge::Tracer::following(self::tracer), &config)?;
     }
@@ -327,10 +345,47 @@ fn install(arguments: Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+/// A tracer for a scope, and what its exporters are made by.
+pub(super) fn new_scope(arguments: &Arguments) -> Result<(&'static Tracer, ExporterSource), Error> {
+    let env = |name: &str| std::env::var(name).ok();
+    let (config, warnings) = Config::load(arguments, &env)?;
+    installed().tell(&config, warnings);
+    new_tracer(config, arguments, Tracer::for_a_while)
+}
+
+impl Installed {
+    /// Says what is wrong in the environment, each thing once.
+    fn tell(&mut self, config: &Config, warnings: Vec<String>) {
+        diagnostic::set_level(config.log_level);
+        for warning in warnings {
+            if !self.warnings.contains(&warning) {
+                diagnostic::log(Level::Warn, &warning);
+                self.warnings.push(warning);
+            }
+        }
+        if config.export_hint {
+            tell_how_to_export();
+        }
+    }
+}
+
+fn tell_how_to_export() {
+    diagnostic::log_once(Level::Warn, "no-endpoint", || {
+        "spans are not exported: no endpoint is configured. Set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 (or \
+         init_tracing(endpoint=...)) to send them, OTEL_TRACES_EXPORTER=console to print them, or \
+         OTEL_TRACES_EXPORTER=none to silence this line"
+            .to_owned()
+    });
+}
+
 /// The tracer of this configuration. What is wrong with a file is an error if an argument named the file; if a variable
 /// did, it is a warning, and the signal that it is for is not exported over OTLP.
-fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, Error> {
-    let error = match Tracer::new(config.clone()) {
+fn new_tracer<T>(
+    config: Config,
+    arguments: &Arguments,
+    make: fn(Config) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let error = match make(config.clone()) {
         Ok(tracer) => return Ok(tracer),
         Err(error) => error,
     };
@@ -339,6 +394,8 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
         by_itself || spans.iter().chain(metrics).any(in_object)
     };
     let named = [
+        // No variable names one.
+        ("", "output_stream", true),
         (
             "OTEL_EXPORTER_OTLP_CERTIFICATE",
             "certificate",
@@ -375,7 +432,7 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
     }
     let mut spans_alone = config;
     keep_console(&mut spans_alone.metrics.exporters);
-    if let Ok(tracer) = Tracer::new(spans_alone.clone()) {
+    if let Ok(tracer) = make(spans_alone.clone()) {
         diagnostic::log(
             Level::Warn,
             &format!("{error}. Metrics are not exported until that is mended"),
@@ -388,15 +445,15 @@ fn new_tracer(config: Config, arguments: &Arguments) -> Result<&'static Tracer, 
     );
     let mut console_alone = spans_alone;
     keep_console(&mut console_alone.exporters);
-    Tracer::new(console_alone)
+    make(console_alone)
 }
 
-/// Keeps what needs no file and no connection.
+/// Keeps what needs no connection.
 fn keep_console(exporters: &mut Vec<ExporterConfig>) {
     let is_local = |exporter: &ExporterConfig| {
         matches!(
             exporter,
-            ExporterConfig::Console | ExporterConfig::Custom(_)
+            ExporterConfig::Console | ExporterConfig::Output(_) | ExporterConfig::Custom(_)
         )
     };
     exporters.retain(is_local);
@@ -410,7 +467,7 @@ fn timeout(py: Python<'_>, timeout_ms: f64) -> PyResult<Duration> {
     })
 }
 
-fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bool> {
+pub(super) fn report(py: Python<'_>, result: Result<(), Error>, check: bool) -> PyResult<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if check => Err(to_python(py, &error)),
@@ -450,7 +507,10 @@ pub(super) fn shutdown(py: Python<'_>, timeout_ms: f64, check: bool) -> PyResult
 /// What this process has counted; `ended` is always exported + dropped + spooled + pending.
 #[pyfunction]
 pub(super) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let snapshot = tracer().map(Tracer::stats).unwrap_or_default();
+    stats_dict(py, tracer().map(Tracer::stats).unwrap_or_default())
+}
+
+pub(super) fn stats_dict(py: Python<'_>, snapshot: Snapshot) -> PyResult<Bound<'_, PyDict>> {
     let dropped = PyDict::new(py);
     dropped.set_item("queue_full", snapshot.dropped_queue_full)?;
     dropped.set_item("rejected", snapshot.dropped_rejected)?;
@@ -493,7 +553,8 @@ pub(super) fn after_fork_in_child() {
     // other thread here yet.
     if let Ok(installed) = INSTALLED.try_lock() {
         let application = installed.application.as_ref().map(|(tracer, _)| *tracer);
-        for tracer in installed.on_top.iter().copied().chain(application) {
+        let on_top = installed.on_top.iter().map(|on_top| on_top.tracer);
+        for tracer in on_top.chain(application) {
             tracer.after_fork_in_child();
         }
     } else if let Some(tracer) = tracer() {

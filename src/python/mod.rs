@@ -35,6 +35,7 @@ mod message_coroutine;
 mod method;
 mod open_spans;
 mod outer;
+mod output;
 mod propagate;
 mod python_thread;
 mod request;
@@ -43,6 +44,7 @@ mod response_start;
 mod route;
 mod rust_events;
 mod scope;
+mod scoped;
 mod server_span;
 mod span;
 mod span_context;
@@ -100,9 +102,13 @@ mod native {
     #[pymodule_export]
     use super::open_spans::{export_pending, list_open_spans};
     #[pymodule_export]
+    use super::output::{ConsoleExporter, OtlpFileExporter};
+    #[pymodule_export]
     use super::propagate::{UseContext, extract, inject, use_context};
     #[pymodule_export]
     use super::rust_events::{close_rust_events, has_rust_events, take_rust_events};
+    #[pymodule_export]
+    use super::scoped::ScopedTracer;
     #[pymodule_export]
     use super::server_span::ServerSpan;
     #[pymodule_export]

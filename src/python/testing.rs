@@ -62,7 +62,8 @@ impl MemoryTracer {
     }
 
     fn uninstall(&self) {
-        lifecycle::pop_tracer(self.tracer);
+        // No scope: nothing comes back.
+        let _ = lifecycle::pop_tracer(self.tracer);
     }
 
     /// The requests that hold the spans ended so far, in order.

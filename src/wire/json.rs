@@ -201,7 +201,7 @@ fn put_number(out: &mut Vec<u8>, kind: Kind, value: Value<'_>) -> Option<()> {
 }
 
 /// Protobuf's JSON mapping has strings for what JSON has no number for.
-fn put_double(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn put_double(out: &mut Vec<u8>, value: f64) {
     if value.is_nan() {
         out.extend_from_slice(b"\"NaN\"");
     } else if value.is_infinite() {
@@ -216,7 +216,8 @@ fn put_double(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
+/// Quoted, with what JSON must not hold escaped.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     let must_be_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
@@ -233,7 +234,7 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// RFC 4648, section 4, padded.
-fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.push(b'"');
     for chunk in bytes.chunks(3) {
@@ -252,7 +253,8 @@ fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+/// Formatted text.
+pub(crate) fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing to a Vec cannot fail.
     let _ = out.write_fmt(text);
 }

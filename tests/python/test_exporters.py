@@ -477,7 +477,7 @@ class TestSetUp:
         class Exporter:
             def export(self, spans: object) -> None: ...
 
-        with pytest.raises(ConfigurationError, match="metrics_exporter: must be a string or an OtlpExporter"):
+        with pytest.raises(ConfigurationError, match="metrics_exporter: must be a string, an OtlpExporter or an Otlp"):
             rvh_trace.init_tracing("shop", metrics_exporter=Exporter())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def test_the_same_object_again_is_the_same_set_up(self) -> None:

@@ -1,4 +1,4 @@
-//! Prints traces to standard output as waterfalls: what a developer looks at before there is a collector.
+//! Prints traces as waterfalls, to standard output or a file: what a developer looks at before there is a collector.
 //!
 //! Children end before their parents, so spans are held until their local root has come: a span without a parent, or with
 //! a parent in another process. Then the root is printed with everything beneath it that has come. A span that outlives its
@@ -8,14 +8,18 @@
 //! For development: every span is decoded and kept as objects, and writing blocks the worker.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
+use super::output::Output;
 use super::{Exporter, Outcome, memory};
+use crate::config::OutputStream;
+use crate::diagnostic::{self, Level};
+use crate::error::Error;
 use crate::id::{SpanId, TraceId};
 use crate::pipeline::waterfall::{self, Entry, RenderOptions};
 
@@ -28,6 +32,7 @@ const MAX_PRINTED: usize = 16_384;
 
 /// Prints traces when their local root has ended.
 pub struct ConsoleExporter {
+    name: String,
     out: Box<dyn Write + Send>,
     options: RenderOptions,
     held: HashMap<TraceId, Held>,
@@ -38,21 +43,48 @@ pub struct ConsoleExporter {
 }
 
 impl ConsoleExporter {
-    /// Prints to standard output: in colour on a terminal unless `NO_COLOR` is set, as wide as `COLUMNS` says or 120.
+    /// Prints to standard output, see [`Self::on`].
     pub fn new() -> Self {
+        Self {
+            name: "console".to_owned(),
+            ..Self::on(&OutputStream::Stdout)
+        }
+    }
+
+    /// Prints to this stream: in colour on a terminal unless `NO_COLOR` is set, as wide as `COLUMNS` says or 120.
+    pub fn on(stream: &OutputStream) -> Self {
+        Self::to_output(stream, Output::new(stream.clone()))
+    }
+
+    /// [`Self::on`], with the file opened now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::open`].
+    pub fn open(stream: &OutputStream) -> Result<Self, Error> {
+        let mut output = Output::new(stream.clone());
+        output.open()?;
+        Ok(Self::to_output(stream, output))
+    }
+
+    fn to_output(stream: &OutputStream, output: Output) -> Self {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let options = RenderOptions {
             width: set("COLUMNS")
                 .and_then(|columns| columns.parse().ok())
                 .unwrap_or(RenderOptions::default().width),
-            color: std::io::stdout().is_terminal() && set("NO_COLOR").is_none(),
+            color: output.is_terminal() && set("NO_COLOR").is_none(),
         };
-        Self::to(Box::new(std::io::stdout()), options)
+        Self {
+            name: format!("console {stream}"),
+            ..Self::to(Box::new(output), options)
+        }
     }
 
     /// Prints to `out`.
     pub fn to(out: Box<dyn Write + Send>, options: RenderOptions) -> Self {
         Self {
+            name: "console".to_owned(),
             out,
             options,
             held: HashMap::new(),
@@ -93,8 +125,10 @@ impl ConsoleExporter {
         while self.held.len() > MAX_TRACES || self.held_spans > MAX_SPANS {
             self.print_oldest(&mut text);
         }
-        self.write(&text);
-        Outcome::DELIVERED
+        match self.write(&text) {
+            Ok(()) => Outcome::DELIVERED,
+            Err(error) => Outcome::Rejected { error },
+        }
     }
 
     fn hold(&mut self, trace_id: TraceId, service: &Arc<str>, span: Span) {
@@ -146,12 +180,18 @@ impl ConsoleExporter {
         }
     }
 
-    fn write(&mut self, text: &str) {
-        // A closed standard output is no reason to trouble a traced application.
-        let _ = self
+    /// What is wrong, if it cannot be written. A closed standard output is no reason to trouble a traced application.
+    fn write(&mut self, text: &str) -> Result<(), String> {
+        match self
             .out
             .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush());
+            .and_then(|()| self.out.flush())
+        {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(format!("cannot write: {error}"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -162,8 +202,8 @@ impl Default for ConsoleExporter {
 }
 
 impl Exporter for ConsoleExporter {
-    fn name(&self) -> &'static str {
-        "console"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn export(&mut self, request: Bytes, _items: usize) -> BoxFuture<'_, Outcome> {
@@ -176,7 +216,15 @@ impl Exporter for ConsoleExporter {
         while !self.held.is_empty() {
             self.print_oldest(&mut text);
         }
-        self.write(&text);
+        if let Err(error) = self.write(&text) {
+            // These spans were counted when they came.
+            diagnostic::log_once(Level::Warn, "console-flush", || {
+                format!(
+                    "incomplete traces are not printed to {}: {error}",
+                    self.name
+                )
+            });
+        }
     }
 }
 

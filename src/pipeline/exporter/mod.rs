@@ -9,9 +9,11 @@ pub mod console_metrics;
 mod endpoint;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod lines;
 pub mod memory;
 pub mod otlp_grpc;
 pub mod otlp_http;
+pub mod output;
 mod proxy;
 mod response;
 #[cfg(test)]
@@ -24,7 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::config::{ExporterConfig, Signal};
+use crate::config::{ExporterConfig, OutputFormat, Signal};
 use crate::error::Error;
 
 /// What to do about a destination that does not take metrics.
@@ -138,13 +140,40 @@ pub fn build_one_of(
     config: &ExporterConfig,
     signal: Signal,
 ) -> Result<Box<dyn Exporter>, Error> {
-    let exporter = build(config, signal)?;
-    Ok(match config {
-        ExporterConfig::Console if count > 1 => {
+    Ok(beside(count, config, build(config, signal)?))
+}
+
+fn beside(count: usize, config: &ExporterConfig, exporter: Box<dyn Exporter>) -> Box<dyn Exporter> {
+    match config {
+        ExporterConfig::Console | ExporterConfig::Output(_) if count > 1 => {
             Box::new(threaded::ThreadedExporter::off_worker(exporter))
         }
         _ => exporter,
-    })
+    }
+}
+
+/// Finds out whether [`build_one_of`] can succeed. An exporter that has opened a file for that is to be used: the program may
+/// leave its folder, or give up its rights, before the first span.
+///
+/// # Errors
+///
+/// As [`build`], and for a file that cannot be opened.
+pub fn open(
+    count: usize,
+    config: &ExporterConfig,
+    signal: Signal,
+) -> Result<Option<Box<dyn Exporter>>, Error> {
+    let ExporterConfig::Output(output) = config else {
+        return build(config, signal).map(|_| None);
+    };
+    let exporter: Box<dyn Exporter> = if output.format == OutputFormat::Pretty {
+        Box::new(console::ConsoleExporter::open(&output.stream)?)
+    } else {
+        let mut lines = lines::LinesExporter::new(output, signal);
+        lines.open()?;
+        Box::new(lines)
+    };
+    Ok(Some(beside(count, config, exporter)))
 }
 
 /// Makes the exporter of `signal` that `config` describes, on any thread: nothing connects before the first export.
@@ -159,6 +188,10 @@ pub fn build(config: &ExporterConfig, signal: Signal) -> Result<Box<dyn Exporter
         ExporterConfig::Console => match signal {
             Signal::Traces => Box::new(console::ConsoleExporter::new()),
             Signal::Metrics => Box::new(console_metrics::ConsoleMetricsExporter::new()),
+        },
+        ExporterConfig::Output(output) => match output.format {
+            OutputFormat::Pretty => Box::new(console::ConsoleExporter::on(&output.stream)),
+            _ => Box::new(lines::LinesExporter::new(output, signal)),
         },
         ExporterConfig::Custom(custom) => custom.build(),
     })

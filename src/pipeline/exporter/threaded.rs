@@ -67,6 +67,7 @@ pub struct ThreadedExporter {
     jobs: Option<mpsc::Sender<Job>>,
     /// Whether it was ever given spans.
     has_exported: bool,
+    logs_refusals: bool,
 }
 
 impl fmt::Debug for ThreadedExporter {
@@ -85,6 +86,7 @@ impl ThreadedExporter {
             start,
             jobs: None,
             has_exported: false,
+            logs_refusals: true,
         }
     }
 
@@ -101,6 +103,7 @@ impl ThreadedExporter {
     /// keep spans from the other destinations.
     pub fn off_worker(exporter: Box<dyn Exporter>) -> Self {
         let name = exporter.name().to_owned();
+        let logs_refusals = exporter.logs_refusals();
         let exporter = Mutex::new(Some(exporter));
         let start = move |jobs| {
             let exporter = exporter
@@ -117,7 +120,10 @@ impl ThreadedExporter {
                     });
             }
         };
-        Self::new(name, Arc::new(start))
+        Self {
+            logs_refusals,
+            ..Self::new(name, Arc::new(start))
+        }
     }
 
     async fn ask(&mut self, task: Task) -> Outcome {
@@ -162,7 +168,7 @@ impl Exporter for ThreadedExporter {
     }
 
     fn logs_refusals(&self) -> bool {
-        true
+        self.logs_refusals
     }
 }
 

@@ -99,7 +99,7 @@ impl Line {
 
 /// At most `limit` characters of foreign text, and a sign of it when there are more, fit to stand on a line: line breaks
 /// become spaces; what could drive a terminal, turn the writing direction or hide is replaced.
-pub(super) fn clean(text: &str, limit: usize) -> String {
+pub(in crate::pipeline) fn clean(text: &str, limit: usize) -> String {
     let mut chars = text.chars();
     let mut clean: String = chars.by_ref().take(limit).map(harmless).collect();
     if chars.next().is_some() {
@@ -126,7 +126,7 @@ fn harmless(c: char) -> char {
 }
 
 /// A duration with three digits, cut and not rounded: `850ns`, `1.23ms`, `75.2s`.
-pub(super) fn duration(nanos: u64) -> String {
+pub(in crate::pipeline) fn duration(nanos: u64) -> String {
     let (unit, name) = match nanos {
         0..1_000 => return format!("{nanos}ns"),
         1_000..1_000_000 => (1_000, "µs"),

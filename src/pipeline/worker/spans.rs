@@ -90,6 +90,8 @@ impl Loop {
                         if let Way::Lanes(lanes) = self.way {
                             lanes.ended().await;
                         }
+                        // The pipeline outlives its shutdown, and nothing is queued after it: a process may have many.
+                        drop(self.pipeline.batch.take(Spans::default()));
                         return;
                     }
                     None => return,
