@@ -156,6 +156,21 @@ SUBJECTS = (
         (Entry('rvh_trace, rust_log="info"', "rvh_trace-rust_log", "rust-filtered", Target(20, "<= +20 ns")),),
     ),
     Subject(
+        "extension",
+        'info_span!("op") entered and left by Rust code of another extension module; baseline: the loop without it',
+        "adds",
+        (
+            Entry("rvh_trace_client, recorded", "extension", "extension", Target(600, "<= +0.6 us")),
+            Entry("rvh_trace_client, recorded, five fields", "extension", "extension-attributes"),
+            Entry("rvh_trace_client, by hand: Span::builder", "extension", "extension-builder"),
+            Entry(
+                "rvh_trace_client, filtered out", "extension-filtered", "extension-filtered", Target(20, "<= +0.02 us")
+            ),
+            Entry("rvh_trace_client, not connected", "extension-unconnected", "extension-unconnected"),
+            Entry("no subscriber", "extension-none", "extension-none"),
+        ),
+    ),
+    Subject(
         "unsampled",
         'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
         "ratio",

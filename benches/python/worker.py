@@ -22,6 +22,10 @@ CONTENDERS = {
     "rvh_trace-always_off": (".ours", "open_unsampled"),
     "rvh_trace-layer": (".ours", "open_with_layer"),
     "rvh_trace-immediate_layer": (".ours", "open_with_immediate_layer"),
+    "extension": (".extension", "open_recorded"),
+    "extension-filtered": (".extension", "open_filtered"),
+    "extension-unconnected": (".extension", "open_unconnected"),
+    "extension-none": (".extension", "open_without_subscriber"),
     "opentelemetry": (".peers.opentelemetry_python", "open_contender"),
     "pytracingx": (".peers.pytracingx_by_hand", "open_contender"),
 }

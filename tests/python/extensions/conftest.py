@@ -1,54 +1,22 @@
 """The extension module of these tests: built once, apart from the library, as a user would build it."""
 
 import os
-import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
+from extension_build import TRACED_EXTENSION, build
 from interpreter import Finished, run_quietly, run_script
 
-ROOT = Path(__file__).parents[3]
-TARGET = ROOT / "target" / "extensions"
-BUILD_TIMEOUT_S = 1200
-
-
-def build_extension(profile: str = "dev") -> Path:
-    """Builds the extension for this interpreter; the directory that holds it and nothing else.
-
-    Another profile than `dev` is for measuring.
-
-    Raises:
-        AssertionError: It does not build; with what cargo says.
-    """
-    source = Path(__file__).parent / "extension"
-    process = subprocess.run(
-        ["cargo", "build", "--profile", profile, "--manifest-path", str(source / "Cargo.toml")],
-        env=os.environ | {"CARGO_TARGET_DIR": str(TARGET), "PYO3_PYTHON": sys.executable},
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=BUILD_TIMEOUT_S,
-    )
-    assert process.returncode == 0, process.stderr
-    tag = sys.implementation.cache_tag
-    directory = TARGET / "modules" / f"{tag}-{profile}"
-    directory.mkdir(parents=True, exist_ok=True)
-    built = TARGET / ("debug" if profile == "dev" else profile) / "libtraced_extension.so"
-    # Not over one that a process has open.
-    shutil.copy2(built, directory / "new")
-    (directory / "new").replace(directory / "traced_extension.so")
-    return directory
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="session")
 def extension_path() -> Path:
     """Where the extension is."""
-    # The first build compiles PyO3 and more.
-    return build_extension()
+    return build(TRACED_EXTENSION)
 
 
 @pytest.fixture(scope="session")
@@ -65,25 +33,27 @@ def extension(extension_path: Path) -> ModuleType:
 
 
 @pytest.fixture
-def run_extension(extension_path: Path) -> Any:
+def run_extension(extension_path: Path) -> Callable[..., str]:
     """Runs a script that may import the extension, with exit code 0 and nothing on standard error; what it printed."""
 
-    def run(script: str, **environ: str) -> str:
-        return run_quietly(script, 60.0, **(with_extension(extension_path) | environ))
+    def run(script: str, endpoint: str = "") -> str:
+        path = python_path(extension_path)
+        return run_quietly(script, TIMEOUT_S, PYTHONPATH=path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
     return run
 
 
 @pytest.fixture
-def finish_extension(extension_path: Path) -> Any:
+def finish_extension(extension_path: Path) -> Callable[..., Finished]:
     """Runs a script that may import the extension; how it ended."""
 
-    def run(script: str, **environ: str) -> Finished:
-        return run_script(script, 60.0, **(with_extension(extension_path) | environ))
+    def run(script: str, endpoint: str = "") -> Finished:
+        path = python_path(extension_path)
+        return run_script(script, TIMEOUT_S, PYTHONPATH=path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
     return run
 
 
-def with_extension(path: Path) -> dict[str, str]:
-    before = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([str(path), *([before] if before else [])])}
+def python_path(directory: Path) -> str:
+    """`PYTHONPATH` with one directory more, before the others."""
+    return os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
