@@ -15,13 +15,14 @@ use proptest::prelude::*;
 /// Its name, which is that of its corpus, and what it does with an input.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     ("traceparent", targets::traceparent),
     ("tracestate", targets::tracestate),
     ("baggage", targets::baggage),
     ("forwarded", targets::forwarded),
     ("response", targets::response),
     ("waterfall", targets::waterfall),
+    ("spool", targets::spool),
 ];
 
 #[test]
