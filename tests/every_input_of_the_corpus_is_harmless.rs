@@ -23,6 +23,7 @@ const TARGETS: [Target; 7] = [
     ("forwarded", targets::forwarded),
     ("response", targets::response),
     ("waterfall", targets::waterfall),
+    ("spool", targets::spool),
 ];
 
 #[test]

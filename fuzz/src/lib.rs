@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use rvh_trace::http_server::{Forwarded, ForwardedHeaders, TrustedProxies, TrustedProxy};
 use rvh_trace::pipeline::exporter::fuzzing;
+use rvh_trace::pipeline::spool::frame::{self, Frames, HEADER_LEN};
 use rvh_trace::pipeline::waterfall::{RenderOptions, render};
 use rvh_trace::propagation::baggage::{MAX_LEN, MAX_MEMBERS, format_baggage, parse_baggage};
 use rvh_trace::propagation::tracecontext::{
@@ -170,4 +171,36 @@ pub fn waterfall(data: &[u8]) {
             );
         }
     }
+}
+
+/// A spool file: its frames lie end to end from its beginning, each is what would be written for its request, and what they
+/// do not cover is damage. The same bytes as a request, behind a frame: the file that is written is read back whole.
+pub fn spool(data: &[u8]) {
+    let mut frames = Frames::new(data);
+    let mut end = 0;
+    for frame in frames.by_ref() {
+        assert_eq!(frame.offset, end);
+        end += HEADER_LEN + frame.request.len();
+        let mut written = frame::header(frame.request, frame.spans).unwrap_or_default();
+        if frame.is_settled {
+            written[frame::STATE_AT as usize] = frame::SETTLED;
+        }
+        assert_eq!(
+            [&written[..], frame.request].concat(),
+            data[frame.offset..end]
+        );
+    }
+    assert_eq!(frames.is_damaged(), end < data.len());
+    assert!(frames.next().is_none(), "nothing comes behind damage");
+    assert!(end == 0 || frame::is_ours(data));
+
+    let spans = data.len() as u32;
+    let Some(header) = frame::header(data, spans) else {
+        return;
+    };
+    let file = [&data[..end], &header, data].concat();
+    let last = Frames::new(&file).last();
+    assert!(last.is_some_and(|last| {
+        (last.request, last.spans, last.is_settled) == (data, spans, false)
+    }));
 }

@@ -19,9 +19,9 @@ const MAGIC: [u8; 4] = *b"RVTS";
 const VERSION: u8 = 1;
 const WAITS: u8 = 0;
 /// What stands at [`STATE_AT`] of a frame that need not be sent any more.
-pub(super) const SETTLED: u8 = 1;
+pub const SETTLED: u8 = 1;
 /// Where the state stands in a frame.
-pub(super) const STATE_AT: u64 = 5;
+pub const STATE_AT: u64 = 5;
 /// Bytes before the request.
 pub const HEADER_LEN: usize = 20;
 
