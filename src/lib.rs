@@ -11,7 +11,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
+//! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`log`], [`sampler`], [`context`] | the vocabulary: one noun a file |
 //! | [`event_loop`] | the watch that finds blocked event loops |
 //! | [`http_server`] | the rules of HTTP server spans that need no server |
 //! | [`propagation`] | W3C tracecontext and baggage: bytes in, context out, and back; never an error |
@@ -35,6 +35,7 @@ pub mod exception;
 pub mod http_server;
 pub mod id;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod pipeline;
 pub mod propagation;

@@ -103,10 +103,10 @@ pub(super) fn read_exporters(
         objects += 1;
         if let Ok(otlp) = member.cast::<OtlpExporter>() {
             let otlp = otlp.get().arguments.clone();
-            if signal == Signal::Metrics {
-                arguments.otlp_metrics_exporters.push(otlp);
-            } else {
-                arguments.otlp_exporters.push(otlp);
+            match signal {
+                Signal::Traces => arguments.otlp_exporters.push(otlp),
+                Signal::Metrics => arguments.otlp_metrics_exporters.push(otlp),
+                Signal::Logs => arguments.otlp_logs_exporters.push(otlp),
             }
         } else if signal == Signal::Traces {
             arguments.custom_exporters.push(custom(member, name)?);
@@ -119,10 +119,10 @@ pub(super) fn read_exporters(
         let problem = "none stands alone, and here are others".to_owned();
         return Err(to_python(value.py(), &Error::configuration(name, problem)));
     }
-    if signal == Signal::Metrics {
-        arguments.metrics_exporter = Some(chosen);
-    } else {
-        arguments.exporter = Some(chosen);
+    match signal {
+        Signal::Traces => arguments.exporter = Some(chosen),
+        Signal::Metrics => arguments.metrics_exporter = Some(chosen),
+        Signal::Logs => arguments.logs_exporter = Some(chosen),
     }
     Ok(())
 }
