@@ -21,8 +21,8 @@ use crate::error::Error;
 use crate::metrics::{ExporterStats, Metrics};
 use crate::resource::Resource;
 use crate::stats::{DropReason, Snapshot, Stats};
-use crate::wire::request::Envelope;
 use crate::wire::log;
+use crate::wire::request::Envelope;
 use crate::wire::span::Finished;
 use batch::{Batch, Pushed};
 use exporter::Exporter;
@@ -196,11 +196,9 @@ impl Pipeline {
         if !self.started.load(Ordering::Relaxed) {
             self.start_worker();
         }
-        let pushed = logs.batch.push_with(
-            log.encoded_len(),
-            |out| log::put_log(out, log),
-            &logs.stats,
-        );
+        let pushed =
+            logs.batch
+                .push_with(log.encoded_len(), |out| log::put_log(out, log), &logs.stats);
         let is_first =
             !logs.begun.load(Ordering::Relaxed) && !logs.begun.swap(true, Ordering::Relaxed);
         if is_first || matches!(pushed, Pushed::Wake | Pushed::Full) {

@@ -88,9 +88,7 @@ impl<'py> Parts<'py> {
                 name => {
                     parts.may_collide |=
                         name.starts_with("code.") || name.starts_with("exception.");
-                    parts
-                        .extra
-                        .extend(kept().map(|value| (key.clone(), value)));
+                    parts.extra.extend(kept().map(|value| (key.clone(), value)));
                 }
             })
         })?;
@@ -111,20 +109,19 @@ impl<'py> Parts<'py> {
         {
             return Ok(text.clone());
         }
-        record
-            .call_method0(pyo3::intern!(py, "getMessage"))?
-            .str()
+        record.call_method0(pyo3::intern!(py, "getMessage"))?.str()
     }
 
     /// Whether `extra` has this key, which is then the program's to set.
     fn is_overridden(&self, key: &str) -> bool {
-        let is_key = |name: &Bound<'py, PyAny>| with_name(name, |name| name == key).unwrap_or(false);
+        let is_key =
+            |name: &Bound<'py, PyAny>| with_name(name, |name| name == key).unwrap_or(false);
         self.may_collide && self.extra.iter().any(|(name, _)| is_key(name))
     }
 
     /// Adds what the conventions have names for, then what `extra=` brought.
     fn put_attributes(&self, py: Python<'py>, attributes: &mut LogAttributes) -> PyResult<()> {
-        let unknown = |text: &str| text.starts_with("(unknown ");
+        let unknown = |text: &str| text.is_empty() || text.starts_with("(unknown ");
         for (key, text) in [
             ("code.file.path", &self.path),
             ("code.function.name", &self.function),
@@ -201,7 +198,11 @@ fn severity(level: i64) -> Severity {
         return Severity::UNSPECIFIED;
     };
     let range = (level / 10).min(5);
-    let above = if range == 0 { 0 } else { (level - range * 10).min(3) };
+    let above = if range == 0 {
+        0
+    } else {
+        (level - range * 10).min(3)
+    };
     Severity::from_number((range * 4 + 1 + above) as u8)
 }
 
@@ -266,12 +267,11 @@ pub(super) fn emit_log_record(
 /// What `TraceContextFilter` sets on a record: trace id, span id, service name, and whether the span is sampled.
 #[pyfunction]
 pub(super) fn log_trace_context(py: Python<'_>) -> PyResult<(String, String, String, bool)> {
-    let service_name = match lifecycle::tracer()
-        .and_then(|tracer| tracer.config().resource.get("service.name"))
-    {
-        Some(ResourceValue::Str(name)) => name.clone(),
-        _ => String::new(),
-    };
+    let service_name =
+        match lifecycle::tracer().and_then(|tracer| tracer.config().resource.get("service.name")) {
+            Some(ResourceValue::Str(name)) => name.clone(),
+            _ => String::new(),
+        };
     let context = current::span(py)?
         .map(|span| span.get().clone_context(py))
         .filter(crate::context::SpanContext::is_valid);

@@ -197,6 +197,8 @@ pub(crate) struct Line {
     pub(crate) body: String,
     /// `key=value, key=value`
     pub(crate) attributes: String,
+    /// Stack traces, one after the other.
+    pub(crate) stacktrace: String,
     /// In hexadecimal, as is `span_id`; empty outside of a span.
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
@@ -250,6 +252,10 @@ impl Line {
                         }
                         Some(())
                     })?;
+                    if key.ends_with(".stacktrace") {
+                        self.stacktrace.extend([value.trim_end(), "\n"]);
+                        return Some(());
+                    }
                     let comma = if self.attributes.is_empty() { "" } else { ", " };
                     self.attributes.extend([comma, &key, "=", &value]);
                 }

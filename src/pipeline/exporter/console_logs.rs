@@ -58,8 +58,8 @@ impl Exporter for ConsoleLogsExporter {
     }
 }
 
-/// `12:30:59.250 WARNING shop.cart: the cart is empty {cart.id=7} trace=4bf9... span=00f0...`, in UTC. What follows the first
-/// line of a message, such as a stack trace, is indented.
+/// `12:30:59.250 WARNING shop.cart: the cart is empty {cart.id=7} trace=4bf9... span=00f0...`, in UTC. Further
+/// lines, and stack traces, are indented.
 fn put_line(out: &mut String, line: &Line) {
     const MS_A_DAY: u64 = 24 * 3600 * 1000;
     let ms = line.unix_ns / 1_000_000 % MS_A_DAY;
@@ -82,6 +82,9 @@ fn put_line(out: &mut String, line: &Line) {
         let _ = write!(out, " trace={} span={}", line.trace_id, line.span_id);
     }
     out.push('\n');
+    if !line.stacktrace.is_empty() {
+        let _ = writeln!(out, "    {}", readable(&line.stacktrace));
+    }
 }
 
 /// Without anything that could move a terminal's cursor; new lines are indented.
