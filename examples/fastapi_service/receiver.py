@@ -1,9 +1,9 @@
 """An OTLP receiver for one process: what a tracing backend sees, kept as it arrived.
 
 It listens on two free loopback ports, OTLP/HTTP with protobuf bodies and OTLP/gRPC, decodes every export request of
-traces, metrics and logs with the official protobuf definitions and keeps it; those of traces beside their bytes. A request
-that does not decode is refused, as a real backend would. `Receiver.wait_for` blocks on a condition that each arriving
-request notifies.
+traces, metrics and logs with the official protobuf definitions and keeps it; those of traces beside their bytes. A
+request that does not decode is refused, as a real backend would. `Receiver.wait_for` blocks on a condition that each
+arriving request notifies.
 
 Any thread may call any method; the servers run on daemon threads of their own.
 """

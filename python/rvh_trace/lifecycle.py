@@ -60,10 +60,11 @@ def init_tracing(
     """Sets tracing up for this process. Call it once, where the process starts.
 
     Nearly every argument has an `OTEL_*` variable that is used when the argument is absent, and the OTLP ones a form
-    for one signal (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `..._METRICS_TIMEOUT`, `..._LOGS_TIMEOUT`) that goes before it; see
-    the OpenTelemetry specification, "Environment Variable Specification". With neither an endpoint nor an exporter,
+    for one signal (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `..._METRICS_TIMEOUT`, `..._LOGS_TIMEOUT`) that goes before it;
+    see the OpenTelemetry specification, "Environment Variable Specification". With neither an endpoint nor an exporter,
     spans carry context to other services and nothing is sent. The exporter thread starts with the first span, log
-    record or measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
+    record or measurement. A second call with the same arguments does nothing; with others it says so and changes
+    nothing.
 
     What is queued is sent when the interpreter exits, within `exit_timeout_ms`, and at the end of a child of
     `multiprocessing`. A server that ends by a signal (uvicorn on SIGTERM) does not get that far: there

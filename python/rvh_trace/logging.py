@@ -32,9 +32,9 @@ class LoggingHandler(logging.Handler):
     A record is encoded on the spot and appended to a bounded queue: the call never waits for a collector and takes no
     lock but that of the queue. It goes where `init_tracing(logs_exporter=...)`, `OTEL_LOGS_EXPORTER`,
     `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT` or the endpoint of the spans say; before `init_tracing`, or where none of them
-    does, a record is passed over. `rvh_trace.stats()["logs"]` counts what became of them, and `force_flush`, `shutdown`,
-    the exit of the process and forks treat them as they treat spans. `OTEL_BLRP_SCHEDULE_DELAY` (1,000 ms) and the other
-    `OTEL_BLRP_*` variables set their pace.
+    does, a record is passed over. `rvh_trace.stats()["logs"]` counts what became of them, and `force_flush`,
+    `shutdown`, the exit of the process and forks treat them as they treat spans. `OTEL_BLRP_SCHEDULE_DELAY` (1,000 ms)
+    and the other `OTEL_BLRP_*` variables set their pace.
 
     What becomes of the fields of a record:
 
@@ -71,7 +71,7 @@ class LoggingHandler(logging.Handler):
         """Exports the record if the filters of this handler let it pass; whether they do."""
         passed = self.filter(record)
         # From Python 3.12 on a filter may give another record in its place.
-        if isinstance(passed, logging.LogRecord):
+        if isinstance(passed, logging.LogRecord):  # pyright: ignore[reportUnnecessaryIsInstance]
             record = passed
         if passed:
             self.emit(record)
@@ -91,9 +91,9 @@ class TraceContextFilter(logging.Filter):
     """Gives every record that passes the ids of the current span, for format strings.
 
     `%(otelTraceID)s` and `%(otelSpanID)s` are hexadecimal, and "0" outside of a span; `%(otelTraceSampled)s` is True or
-    False; `%(otelServiceName)s` is the name that `init_tracing` was given, and empty before it was called. The names are
-    those of opentelemetry-instrumentation-logging. Add it to handlers: a filter of a logger does not see the records of
-    the loggers beneath it.
+    False; `%(otelServiceName)s` is the service's name, and empty before `init_tracing`. The names are those of
+    opentelemetry-instrumentation-logging. Add it to handlers: a filter of a logger does not see the records of the
+    loggers beneath it.
 
     Example:
         >>> handler = logging.StreamHandler()

@@ -212,7 +212,7 @@ fn severity(level: i64) -> Severity {
     reason = "a float is cut to what the integer can hold, and a negative one is not taken"
 )]
 fn unix_ns(seconds: f64) -> Option<u64> {
-    (seconds > 0.0).then(|| (seconds * 1e9) as u64)
+    (seconds > 0.0).then_some((seconds * 1e9) as u64)
 }
 
 /// Exports a `logging.LogRecord`, if log records go anywhere. Raises what formatting it raises, and nothing else.

@@ -4,6 +4,7 @@
 //! whichever way it is cut. A request has the records of one scope in one `ScopeLogs`, see [`Grouped`].
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use super::json::{Value, read_field};
 use super::{
@@ -297,7 +298,12 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * id.len());
+    for byte in id {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// An `AnyValue`, scalars as they are.

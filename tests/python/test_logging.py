@@ -40,7 +40,7 @@ def assert_balanced(stats: Any) -> None:
 
 
 @pytest.fixture
-def logger(take: Take) -> Iterator[logging.Logger]:
+def logger(take: Take) -> logging.Logger:
     """A logger that nobody else has, with a handler."""
     logger = logging.Logger("shop.cart", 1)
     logger.addHandler(LoggingHandler())
@@ -256,11 +256,11 @@ class TestExceptions:
         assert one(take).attributes["exception.stacktrace"] == "Traceback of another process"
 
     def test_an_exception_whose_text_raises_is_named(self, logger: logging.Logger, take: Take) -> None:
-        class Unreadable(Exception):
+        class UnreadableError(Exception):
             def __str__(self) -> str:
                 raise RuntimeError
 
-        logger.error("failed", exc_info=Unreadable())
+        logger.error("failed", exc_info=UnreadableError())
         assert "whose str() raised" in str(one(take).attributes["exception.message"])
 
 

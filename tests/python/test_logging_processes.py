@@ -1,4 +1,4 @@
-"""Log records of whole processes: variables, forks, exit, overflow, threads, recursion. Each in a process of its own."""
+"""Log records of whole processes, each run of its own: variables, pace, forks, exit, recursion."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ import pytest
 from faults.certificates import Certificates
 from faults.exchange import Exchange
 from faults.server import FaultServer
-from interpreter import clean_environ, run_quietly, run_script
+from interpreter import OPTIONS, clean_environ, run_quietly, run_script
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from receiver import Receiver, attributes, logs
 
@@ -246,7 +246,7 @@ class TestWhere:
     )
     def test_a_wrong_variable_is_one_warning(self, receiver: Receiver, name: str, value: str) -> None:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint, name: value}
-        finished = run_script(FLUSHED, **environ)
+        finished = run_script(FLUSHED, options=OPTIONS, **environ)
         (warning,) = finished.stderr.splitlines()
         assert warning.startswith(f"rvh_trace: warning: {name}: ")
         assert [log.body for log in receiver.logs] == ["hello"]
@@ -352,11 +352,12 @@ class TestHow:
             }
             run_quietly(
                 FLUSHED.replace("'hello'", "'hello', extra={'number': 7}"),
+                options=OPTIONS,
                 **environ,
                 **{name: str(path) for name, path in tls.items()},
             )
             assert server.ledger.taken == [7]
-            finished = run_script(ONE + "assert not rvh_trace.force_flush()", **environ)
+            finished = run_script(ONE + "assert not rvh_trace.force_flush()", options=OPTIONS, **environ)
             assert finished.returncode == 0, finished.stderr
             assert server.ledger.taken == [7]
 

@@ -92,7 +92,7 @@ class Outcome:
 
 
 @contextmanager
-def application(endpoint: str, protocol: str, signal: str = "traces", **arguments: Any) -> Generator[Application]:
+def application(endpoint: str, protocol: str, signal: str = "traces", /, **arguments: Any) -> Generator[Application]:
     """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export.
 
     Arguments that are those of spans alone become the variables of log records where these are the `signal`.
@@ -121,7 +121,7 @@ def application(endpoint: str, protocol: str, signal: str = "traces", **argument
 
 
 def run_application(
-    endpoint: str, protocol: str, signal: str = "traces", *, rounds: list[int], **arguments: Any
+    endpoint: str, protocol: str, signal: str = "traces", /, *, rounds: list[int], **arguments: Any
 ) -> Outcome:
     """Spans, or log records, and a flush for each round, and a shutdown."""
     with application(endpoint, protocol, signal, **arguments) as running:

@@ -1,7 +1,7 @@
 """The application of a scenario: does what it is asked on standard input, a JSON object a line, and answers likewise.
 
-`python -m faults.child '{"endpoint": ..., ...}'` takes the arguments of `init_tracing`. With `logs` behind them it makes
-log records in place of spans, with `both` one in each span. Requests:
+`python -m faults.child '{"endpoint": ..., ...}' traces` takes the arguments of `init_tracing`. With `logs` behind them
+it makes log records in place of spans, with `both` one in each span. Requests:
 
 - `{"make": 10}`: ends ten spans, numbered on;
 - `{"load": 20}`: ends as many at every turn from now on, none at 0;

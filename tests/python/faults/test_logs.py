@@ -75,10 +75,12 @@ def test_spans_do_not_suffer_from_a_collector_without_logs(protocol: str) -> Non
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_shutdown_keeps_its_deadline_and_counts_what_was_not_sent(protocol: str) -> None:
-    with FaultServer(protocol, [Fault("request", Exchange.hang)] * 9) as server:
-        with application(server.endpoint, protocol, "logs") as running:
-            running.make(SPANS)
-            outcome = running.end(timeout_ms=300)
+    with (
+        FaultServer(protocol, [Fault("request", Exchange.hang)] * 9) as server,
+        application(server.endpoint, protocol, "logs") as running,
+    ):
+        running.make(SPANS)
+        outcome = running.end(timeout_ms=300)
     assert not outcome.shut_down
     logs = outcome.stats["logs"]
     assert logs["dropped"]["failed"] + logs["dropped"]["exit"] == SPANS
