@@ -1,6 +1,7 @@
 """`rvh_trace`, sampled and exported, or with the sampler `always_off`."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import rvh_trace
+from rvh_trace.logging import LoggingHandler
 
 from .contender import SAMPLED, UNSAMPLED, Contender
 from .executors import submitted
+from .logs import logged
 from .measure import Case
 from .server import bare, requests
 from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
@@ -62,8 +65,13 @@ def _executor_case() -> Case:
     )
 
 
+def _log_case() -> Case:
+    return Case(logged(LoggingHandler(), _parent), logged(logging.NullHandler(), _parent), parents=1)
+
+
 def _exported() -> int:
-    return int(rvh_trace.stats()["exported"])
+    stats = rvh_trace.stats()
+    return stats["exported"] + stats["logs"]["exported"]
 
 
 def _drain() -> None:
@@ -87,6 +95,7 @@ def open_contender(endpoint: str) -> Contender:
         "attributes": Case(with_attributes(span), with_attributes(NoopSpan)),
         "server": Case(requests(server), requests(bare)),
         "executor": _executor_case(),
+        "log": _log_case(),
         **_every_task_case(),
         "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
         "unsampled-attributes": Case(

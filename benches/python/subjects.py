@@ -134,6 +134,15 @@ SUBJECTS = (
         (Entry("rvh_trace, instrument_executors", "rvh_trace", "executor", Target(1_000, "<= +1.0 us")),),
     ),
     Subject(
+        "log",
+        'logger.info("%d items", 3, extra={...}) in a current span; baseline: the logger with a NullHandler',
+        "adds",
+        (
+            Entry("rvh_trace.logging.LoggingHandler", "rvh_trace", "log"),
+            Entry("opentelemetry-instrumentation-logging, its LoggingHandler", "opentelemetry", "log"),
+        ),
+    ),
+    Subject(
         "unsampled",
         'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
         "ratio",

@@ -46,7 +46,8 @@ class LoggingHandler(logging.Handler):
     - The current span gives trace id, span id and flags, also if it is not sampled.
     - `code.file.path`, `code.function.name`, `code.line.number`; `code.stacktrace` with `stack_info=True`;
       `exception.type`, `exception.message` and `exception.stacktrace` with `exc_info`.
-    - What `extra=` adds is an attribute, of the same types as those of spans; a `None` is left out.
+    - What `extra=` adds is an attribute, of the same types as those of spans; a `None` is left out. `otel.event.name`
+      is no attribute but the name of the event that the record is.
 
     A record that cannot be formatted is told by `handleError`, as by every handler. Records that are made while another
     one is read on the same thread, by a `__str__` that logs, are not exported: there might be no end to them.

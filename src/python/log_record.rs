@@ -55,6 +55,7 @@ struct Parts<'py> {
     exception: Option<Bound<'py, PyAny>>,
     exception_text: Option<Bound<'py, PyAny>>,
     stack: Option<Bound<'py, PyAny>>,
+    event_name: Option<Bound<'py, PyAny>>,
     /// What `extra=` added.
     extra: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     /// Whether `extra` has keys that may be ours too.
@@ -81,6 +82,7 @@ impl<'py> Parts<'py> {
                 "exc_info" => parts.exception = kept(),
                 "exc_text" => parts.exception_text = kept(),
                 "stack_info" => parts.stack = kept(),
+                "otel.event.name" => parts.event_name = kept(),
                 // The rest of what `logging` itself sets, and what `TraceContextFilter` does.
                 "filename" | "module" | "msecs" | "relativeCreated" | "thread" | "threadName"
                 | "processName" | "process" | "taskName" | "message" | "asctime"
@@ -247,6 +249,7 @@ pub(super) fn emit_log_record(
             None => Ok(String::new()),
         };
         let (scope, severity_text) = (text(&parts.name)?, text(&parts.level_name)?);
+        let event_name = text(&parts.event_name)?;
         with_text(&body, |body| {
             let record = LogRecord {
                 scope: &scope,
@@ -254,7 +257,7 @@ pub(super) fn emit_log_record(
                 severity_text: &severity_text,
                 unix_ns: unix_ns(parts.created),
                 body,
-                event_name: "",
+                event_name: &event_name,
                 context: context.as_ref(),
             };
             tracer.log(&record, attributes);

@@ -181,6 +181,12 @@ class TestExtra:
         }
         assert type(arrived["shop.bool"]) is bool
 
+    def test_an_event_has_its_name(self, logger: logging.Logger, take: Take) -> None:
+        logger.info("hello", extra={"otel.event.name": "shop.cart.emptied"})
+        log = one(take)
+        assert log.record.event_name == "shop.cart.emptied"
+        assert "otel.event.name" not in log.attributes
+
     def test_a_key_of_ours_is_the_programs_and_there_once(self, logger: logging.Logger, take: Take) -> None:
         ours = {"code.function.name": "Cart.checkout", "exception.type": "Mine", "code.line.number": 1}
         logger.info("hello", extra=ours, exc_info=ValueError("x"))
