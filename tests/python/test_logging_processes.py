@@ -371,11 +371,11 @@ class TestPace:
             receiver.wait_for_logs(1, ARRIVAL_TIMEOUT_S)
 
     def test_a_batch_that_is_complete_does_not_wait(self, receiver: Receiver) -> None:
-        script = ONE + "for _ in range(9): logger.info('hello')\nsys.stdin.read()"
+        script = ONE + "for _ in range(4): logger.info('hello')\nsys.stdin.read()"
         pace = {"OTEL_BLRP_SCHEDULE_DELAY": "600000", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "5"}
         with Running(script, receiver, **pace):
-            receiver.wait_for_logs(10, ARRIVAL_TIMEOUT_S)
-        assert {len(logs([request])) for request in receiver.log_requests} == {5}
+            receiver.wait_for_logs(5, ARRIVAL_TIMEOUT_S)
+        assert [len(logs([request])) for request in receiver.log_requests] == [5]
 
     def test_a_long_delay_waits_for_the_flush_and_batches_are_cut(self, receiver: Receiver) -> None:
         run_quietly(
@@ -462,6 +462,18 @@ class TestEnds:
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
         )
         assert [log.body for log in receiver.logs] == ["hello"]
+
+    def test_a_shutdown_without_time_counts_everything(self, receiver: Receiver) -> None:
+        run_quietly(
+            PREAMBLE
+            + "rvh_trace.init_tracing('shop')\nfor _ in range(2_000): logger.info('hello')\n"
+            + "rvh_trace.shutdown(0)\n"
+            + BALANCED
+            + "assert (logs['created'], logs['pending']) == (2_000, 0), logs",
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
+            OTEL_BLRP_SCHEDULE_DELAY="600000",
+            OTEL_LOG_LEVEL="none",
+        )
 
     def test_logging_while_the_interpreter_ends_is_harmless(self, receiver: Receiver) -> None:
         script = ONE + (
