@@ -14,7 +14,7 @@ pub enum Error {
         /// What is wrong and what would be right.
         problem: String,
     },
-    /// Spans could not be delivered.
+    /// Spans, log records or metrics could not be delivered.
     #[error("export failed: {0}")]
     Export(String),
     /// A flush or shutdown did not finish in its deadline.
@@ -24,7 +24,7 @@ pub enum Error {
         operation: &'static str,
         /// The deadline that was given.
         timeout: Duration,
-        /// Spans queued or in flight when it passed.
+        /// Spans and log records queued or in flight when it passed.
         pending: u64,
     },
     /// Layers were not done in the deadline of a flush or shutdown.

@@ -11,7 +11,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`sampler`], [`context`] | the vocabulary: one noun a file |
+//! | [`id`], [`clock`], [`attribute`], [`limits`], [`exception`], [`span`], [`log`], [`sampler`], [`context`] | the vocabulary: one noun a file |
 //! | [`bridge`] | `tracing` spans and events and `log` records of Rust code, into the same batch |
 //! | [`event_loop`] | the watch that finds blocked event loops |
 //! | [`layer`] | what layers see of spans as they begin, change and end |
@@ -39,6 +39,7 @@ pub mod http_server;
 pub mod id;
 pub mod layer;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod pipeline;
 pub mod propagation;

@@ -1,5 +1,5 @@
-//! How much one span may hold. What is over a limit is dropped and counted on the span (OpenTelemetry specification,
-//! "Span Limits").
+//! How much one span or log record may hold. What is over a limit is dropped and counted on it (OpenTelemetry
+//! specification, "Span Limits" and "`LogRecord` Limits").
 
 /// The limits of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +28,25 @@ impl Default for SpanLimits {
             links: 128,
             attributes_per_event: 128,
             attributes_per_link: 128,
+        }
+    }
+}
+
+/// The limits of a log record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogRecordLimits {
+    /// Attributes on a log record: `OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT`, else `OTEL_ATTRIBUTE_COUNT_LIMIT`.
+    pub attributes: u32,
+    /// As for spans: `OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT`, else `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`. The body
+    /// has no limit.
+    pub value_length: Option<u32>,
+}
+
+impl Default for LogRecordLimits {
+    fn default() -> Self {
+        Self {
+            attributes: 128,
+            value_length: None,
         }
     }
 }

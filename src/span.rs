@@ -471,7 +471,7 @@ pub(crate) fn take_buffer() -> Vec<u8> {
 }
 
 #[inline]
-fn give_buffer(mut buffer: Vec<u8>) {
+pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
     if (1..=POOLED_CAPACITY).contains(&buffer.capacity()) {
         buffer.clear();
         let _ = BUFFERS.try_with(|pool| {

@@ -1,4 +1,4 @@
-//! What the library counts about itself: relaxed atomics, one for each thing that can become of a span.
+//! What the library counts about itself: relaxed atomics, one for each thing that can become of a span or a log record.
 //!
 //! Outcomes are counted under a lock of the [batch](crate::pipeline::batch), one lock a request, so a [`Snapshot`] is
 //! consistent: in every one, ended = exported + dropped + spooled + queued + in flight, each counted on its own.
@@ -23,6 +23,8 @@ pub enum DropReason {
     SpoolFull,
     /// They were on disk and are not any more, or not as they were written.
     SpoolDamaged,
+    /// The destination does not take this kind of telemetry.
+    Unsupported,
 }
 
 /// What became of spans that were on disk.
@@ -37,7 +39,7 @@ pub(crate) struct SpoolOutcome {
     pub(crate) bytes: u64,
 }
 
-/// The counters of one process.
+/// The counters of one process; log records have counters of their own.
 #[derive(Debug, Default)]
 pub struct Stats {
     started: AtomicU64,
@@ -49,6 +51,7 @@ pub struct Stats {
     exit: AtomicU64,
     spool_full: AtomicU64,
     spool_damaged: AtomicU64,
+    unsupported: AtomicU64,
     spooled: AtomicU64,
     /// Spans that are on disk and not yet counted as `spooled`.
     unsettled_spooled: AtomicU64,
@@ -93,6 +96,52 @@ pub struct Snapshot {
     pub metric_exports_failed: u64,
     pub worker_alive: bool,
     pub last_error: Option<String>,
+    pub logs: LogSnapshot,
+}
+
+/// What became of log records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each field is the counter of that name; the stub of `stats()` documents them"
+)]
+pub struct LogSnapshot {
+    pub created: u64,
+    pub queued: u64,
+    pub queued_bytes: u64,
+    pub in_flight: u64,
+    pub exported: u64,
+    pub exported_bytes: u64,
+    pub dropped_queue_full: u64,
+    pub dropped_rejected: u64,
+    pub dropped_unsupported: u64,
+    pub dropped_failed: u64,
+    pub dropped_exit: u64,
+}
+
+impl LogSnapshot {
+    /// Log records lost for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_queue_full
+            + self.dropped_exit
+            + self.dropped_unsupported
+            + self.dropped_by_destinations()
+    }
+
+    /// Log records lost because a destination that takes logs did not take them.
+    pub fn dropped_by_destinations(&self) -> u64 {
+        self.dropped_rejected + self.dropped_failed
+    }
+
+    /// Log records that wait in the queue or are on their way.
+    pub fn pending(&self) -> u64 {
+        self.queued + self.in_flight
+    }
+
+    /// Whether every log record is in exactly one place.
+    pub fn is_balanced(&self) -> bool {
+        self.created == self.exported + self.dropped() + self.pending()
+    }
 }
 
 impl Snapshot {
@@ -119,10 +168,12 @@ impl Snapshot {
         self.started.saturating_sub(self.ended)
     }
 
-    /// Whether every span that ended is in exactly one place. It is, in every snapshot, whatever happens meanwhile.
+    /// Whether every span that ended, and every log record, is in exactly one place. It is, in every snapshot, whatever
+    /// happens meanwhile.
     pub fn is_balanced(&self) -> bool {
         self.ended == self.exported + self.dropped() + self.spooled + self.pending()
             && self.started >= self.ended
+            && self.logs.is_balanced()
     }
 }
 
@@ -164,6 +215,7 @@ impl Stats {
             DropReason::Exit => &self.exit,
             DropReason::SpoolFull => &self.spool_full,
             DropReason::SpoolDamaged => &self.spool_damaged,
+            DropReason::Unsupported => &self.unsupported,
         };
         counter.fetch_add(spans, Ordering::Relaxed);
     }
@@ -264,6 +316,25 @@ impl Stats {
                 .clone(),
             // Every span that ended was pushed under the lock that is held here, and had counted its start before.
             started: read(&self.started),
+            logs: LogSnapshot::default(),
+        }
+    }
+
+    /// [`Self::snapshot`] of counters of log records.
+    pub(crate) fn log_snapshot(&self, contents: Contents) -> LogSnapshot {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LogSnapshot {
+            created: contents.pushed,
+            queued: contents.queued,
+            queued_bytes: contents.queued_bytes,
+            in_flight: contents.in_flight,
+            exported: read(&self.exported),
+            exported_bytes: read(&self.exported_bytes),
+            dropped_queue_full: read(&self.queue_full),
+            dropped_rejected: read(&self.rejected),
+            dropped_unsupported: read(&self.unsupported),
+            dropped_failed: read(&self.failed),
+            dropped_exit: read(&self.exit),
         }
     }
 }

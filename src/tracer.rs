@@ -14,12 +14,14 @@ use crate::error::Error;
 use crate::id::{SpanId, TraceId, process_generation};
 use crate::layer;
 use crate::limits::SpanLimits;
+use crate::log::{LogAttributes, LogRecord};
 use crate::metrics::{EventLoopMetrics, HttpServerMetrics};
 use crate::pipeline::{BuildExporters, Pipeline, exporter, spool};
 use crate::propagation::Propagators;
 use crate::sampler::Sampler;
 use crate::span::{self, Span, SpanKind};
 use crate::stats::Snapshot;
+use crate::wire::log;
 use crate::wire::span::Finished;
 
 /// What a request to start a span comes to.
@@ -45,11 +47,31 @@ pub(crate) enum Decision {
     Inherit,
 }
 
+/// What makes the exporters of each signal; `None` is for a signal that is not exported.
+#[derive(Clone, Default)]
+pub struct SignalExporters {
+    /// Of spans.
+    pub spans: Option<BuildExporters>,
+    /// Of metrics.
+    pub metrics: Option<BuildExporters>,
+    /// Of log records.
+    pub logs: Option<BuildExporters>,
+}
+
+impl SignalExporters {
+    fn of(config: &Config) -> Result<Self, Error> {
+        Ok(Self {
+            spans: build_exporters(&config.exporters, Signal::Traces)?,
+            metrics: build_exporters(&config.metrics.exporters, Signal::Metrics)?,
+            logs: build_exporters(&config.logs.exporters, Signal::Logs)?,
+        })
+    }
+}
+
 /// Starts spans and sends them on.
 pub struct Tracer {
     config: Config,
-    build_span_exporters: Option<BuildExporters>,
-    build_metric_exporters: Option<BuildExporters>,
+    build_exporters: SignalExporters,
     /// Null when nothing is exported. Replaced in a forked child; the old one is left alone, see [`Pipeline`].
     pipeline: AtomicPtr<Pipeline>,
 }
@@ -63,36 +85,36 @@ impl std::fmt::Debug for Tracer {
 impl Tracer {
     /// A tracer for this configuration, with the exporters it names. It is never freed.
     pub fn new(config: Config) -> Result<&'static Self, Error> {
-        let spans = build_exporters(&config.exporters, Signal::Traces)?;
-        let metrics = build_exporters(&config.metrics.exporters, Signal::Metrics)?;
-        Ok(Self::leak(config, spans, metrics))
+        let exporters = SignalExporters::of(&config)?;
+        Ok(Self::with_signal_exporters(config, exporters))
     }
 
     /// [`Self::new`] for a while: the second is what the tracer's exporters are made by. Once it is dropped the tracer can make
     /// none any more, and what they hold is free; the tracer itself is not, because spans may outlive the while.
     pub fn for_a_while(mut config: Config) -> Result<(&'static Self, ExporterSource), Error> {
-        let spans = build_exporters(&config.exporters, Signal::Traces)?;
-        let metrics = build_exporters(&config.metrics.exporters, Signal::Metrics)?;
+        let exporters = SignalExporters::of(&config)?;
         config.exporters.clear();
         config.metrics.exporters.clear();
+        config.logs.exporters.clear();
         let while_held = |build: &BuildExporters| {
             let build = Arc::downgrade(build);
             Arc::new(move || build.upgrade().map_or_else(Vec::new, |build| build())) as _
         };
-        let tracer = Self::leak(
-            config,
-            spans.as_ref().map(while_held),
-            metrics.as_ref().map(while_held),
-        );
+        let held = SignalExporters {
+            spans: exporters.spans.as_ref().map(while_held),
+            metrics: exporters.metrics.as_ref().map(while_held),
+            logs: exporters.logs.as_ref().map(while_held),
+        };
+        let tracer = Self::with_signal_exporters(config, held);
         let source = ExporterSource {
-            _builds: [spans, metrics],
+            _exporters: exporters,
         };
         Ok((tracer, source))
     }
 
     /// A tracer whose spans go to the exporters that `build_exporters` makes, and that measures nothing. It is never freed.
     pub fn with_exporters(config: Config, build_exporters: BuildExporters) -> &'static Self {
-        Self::leak(config, Some(build_exporters), None)
+        Self::with_exporters_of(config, Some(build_exporters), None)
     }
 
     /// A tracer whose spans go to the exporters that `spans` makes and its metrics to those that `metrics` makes; `None` is
@@ -102,17 +124,22 @@ impl Tracer {
         spans: Option<BuildExporters>,
         metrics: Option<BuildExporters>,
     ) -> &'static Self {
-        Self::leak(config, spans, metrics)
+        let exporters = SignalExporters {
+            spans,
+            metrics,
+            logs: None,
+        };
+        Self::with_signal_exporters(config, exporters)
     }
 
-    fn leak(
-        config: Config,
-        spans: Option<BuildExporters>,
-        metrics: Option<BuildExporters>,
-    ) -> &'static Self {
+    /// A tracer for what these make. It is never freed.
+    pub fn with_signal_exporters(config: Config, exporters: SignalExporters) -> &'static Self {
         let tracer = Self {
-            build_span_exporters: spans.filter(|_| !config.disabled),
-            build_metric_exporters: metrics.filter(|_| !config.disabled),
+            build_exporters: if config.disabled {
+                SignalExporters::default()
+            } else {
+                exporters
+            },
             config,
             pipeline: AtomicPtr::default(),
         };
@@ -121,16 +148,21 @@ impl Tracer {
     }
 
     fn renew_pipeline(&self) {
-        if self.build_span_exporters.is_none() && self.build_metric_exporters.is_none() {
+        let SignalExporters {
+            spans,
+            metrics,
+            logs,
+        } = self.build_exporters.clone();
+        if spans.is_none() && metrics.is_none() && logs.is_none() {
             return;
         }
         let resource = self.config.resource.for_current_process();
-        let metrics = self.build_metric_exporters.clone();
         let pipeline = Pipeline::leaked(
             self.config.batch.clone(),
             &resource,
-            self.build_span_exporters.clone(),
+            spans,
             metrics.map(|build| (self.config.metrics.clone(), build)),
+            logs.map(|build| (self.config.logs.clone(), build)),
         );
         self.pipeline
             .store(std::ptr::from_ref(pipeline).cast_mut(), Ordering::Release);
@@ -180,7 +212,29 @@ impl Tracer {
 
     /// Whether spans can be recorded at all.
     pub fn exports(&self) -> bool {
-        self.build_span_exporters.is_some()
+        self.build_exporters.spans.is_some()
+    }
+
+    /// Whether log records go anywhere: without, making one is for nothing.
+    pub fn exports_logs(&self) -> bool {
+        self.build_exporters.logs.is_some()
+    }
+
+    /// Room for the attributes of a log record.
+    pub fn log_attributes(&self) -> LogAttributes {
+        LogAttributes::new(self.config.logs.limits)
+    }
+
+    /// Encodes a log record and appends it to its batch, or counts it as lost.
+    #[expect(clippy::needless_pass_by_value, reason = "they are of one record")]
+    pub fn log(&self, record: &LogRecord<'_>, attributes: LogAttributes) {
+        if let Some(pipeline) = self.pipeline() {
+            pipeline.push_log(&log::Finished {
+                record,
+                attributes: &attributes,
+                observed_unix_ns: Start::now().unix_ns(),
+            });
+        }
     }
 
     /// The instruments of HTTP servers; `None` when no metrics are exported. One load and two comparisons.
@@ -314,7 +368,7 @@ impl Tracer {
         }
     }
 
-    /// Sends everything that ended or was measured before the call; see [`Pipeline::force_flush`].
+    /// Sends everything that ended, was logged or was measured before the call; see [`Pipeline::force_flush`].
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
         self.pipeline()
             .map_or(Ok(()), |pipeline| pipeline.force_flush(timeout))
@@ -346,7 +400,7 @@ impl Tracer {
 /// What makes the exporters of a tracer, see [`Tracer::for_a_while`].
 #[derive(Clone)]
 pub struct ExporterSource {
-    _builds: [Option<BuildExporters>; 2],
+    _exporters: SignalExporters,
 }
 
 /// What makes these exporters; `None` when there are none.

@@ -1,6 +1,7 @@
 """`rvh_trace`, sampled and exported, with the sampler `always_off`, or with a layer."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,11 @@ from typing import Any, Literal
 
 import rvh_trace
 from rvh_trace._rvh_trace import time_instrumented
+from rvh_trace.logging import LoggingHandler
 
 from .contender import SAMPLED, UNSAMPLED, Contender
 from .executors import submitted
+from .logs import logged
 from .measure import Case, Timed
 from .server import bare, requests
 from .spans import NoopSpan, empty, with_attributes, with_ready_attributes, within
@@ -63,8 +66,13 @@ def _executor_case() -> Case:
     )
 
 
+def _log_case() -> Case:
+    return Case(logged(LoggingHandler(), _parent), logged(logging.NullHandler(), _parent), parents=1)
+
+
 def _exported() -> int:
-    return int(rvh_trace.stats()["exported"])
+    stats = rvh_trace.stats()
+    return stats["exported"] + stats["logs"]["exported"]
 
 
 def _drain() -> None:
@@ -88,6 +96,7 @@ def open_contender(endpoint: str) -> Contender:
         "attributes": Case(with_attributes(span), with_attributes(NoopSpan)),
         "server": Case(requests(server), requests(bare)),
         "executor": _executor_case(),
+        "log": _log_case(),
         **_every_task_case(),
         "unsampled": Case(within(unsampled, empty(span)), within(sampled, empty(span)), 0, 1),
         "unsampled-attributes": Case(

@@ -171,6 +171,15 @@ SUBJECTS = (
         ),
     ),
     Subject(
+        "log",
+        'logger.info("%d items", 3, extra={...}) in a current span; baseline: the logger with a NullHandler',
+        "adds",
+        (
+            Entry("rvh_trace.logging.LoggingHandler", "rvh_trace", "log"),
+            Entry("opentelemetry-instrumentation-logging, its LoggingHandler", "opentelemetry", "log"),
+        ),
+    ),
+    Subject(
         "unsampled",
         'with span("op"): pass, remote parent not sampled; baseline: remote parent sampled',
         "ratio",

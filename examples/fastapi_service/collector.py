@@ -22,7 +22,6 @@ class Collector(Process):
             *("--log-file", directory / "collector-agent.log"),
             *("--otlp-http-endpoint", f"{LOOPBACK}:{self._http_port}"),
             *("--otlp-grpc-endpoint", f"{LOOPBACK}:{self._grpc_port}"),
-            "--otlp-receiver-logs-disabled",
             *("--exporter", "otlp"),
             *("--otlp-exporter-endpoint", destination),
             *("--otlp-exporter-protocol", protocol),

@@ -1,9 +1,9 @@
 """An OTLP receiver for one process: what a tracing backend sees, kept as it arrived.
 
 It listens on two free loopback ports, OTLP/HTTP with protobuf bodies and OTLP/gRPC, decodes every export request of
-traces and metrics with the official protobuf definitions and keeps it; those of traces beside their bytes. A request
-that does not decode is refused, as a real backend would. `Receiver.wait_for` blocks on a condition that each arriving
-request notifies.
+traces, metrics and logs with the official protobuf definitions and keeps it; those of traces beside their bytes. A
+request that does not decode is refused, as a real backend would. `Receiver.wait_for` blocks on a condition that each
+arriving request notifies.
 
 Any thread may call any method; the servers run on daemon threads of their own.
 """
@@ -20,6 +20,7 @@ from typing import Literal, Self, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -29,6 +30,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -38,6 +40,7 @@ Value = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | 
 
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 METRICS_SERVICE = "opentelemetry.proto.collector.metrics.v1.MetricsService"
+LOGS_SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -91,6 +94,32 @@ class ReceivedSpan:
         return attributes(self.span.attributes)
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedLog:
+    """One log record with the resource and the scope it came under."""
+
+    record: LogRecord
+    scope: InstrumentationScope
+    resource: Resource
+
+    @property
+    def body(self) -> Value:
+        return _value(self.record.body)
+
+    @property
+    def trace_id(self) -> str:
+        """Empty outside of a span, like `span_id`."""
+        return self.record.trace_id.hex()
+
+    @property
+    def span_id(self) -> str:
+        return self.record.span_id.hex()
+
+    @property
+    def attributes(self) -> dict[str, Value]:
+        return attributes(self.record.attributes)
+
+
 def attributes(pairs: Sequence[KeyValue]) -> dict[str, Value]:
     """The attributes as a dict; a key sent twice is an error of the sender."""
     decoded = {pair.key: _value(pair.value) for pair in pairs}
@@ -133,6 +162,17 @@ def metrics(requests: Sequence[ExportMetricsServiceRequest]) -> list[Metric]:
     ]
 
 
+def logs(requests: Sequence[ExportLogsServiceRequest]) -> list[ReceivedLog]:
+    """Every log record of `requests`, in the order of arrival."""
+    return [
+        ReceivedLog(record, scope_logs.scope, group.resource)
+        for request in requests
+        for group in request.resource_logs
+        for scope_logs in group.scope_logs
+        for record in scope_logs.log_records
+    ]
+
+
 def one_trace(requests: Sequence[ExportRequest], trace_id: str) -> list[bytes]:
     """The parts of `requests` that belong to one trace, as export requests again."""
     wanted = bytes.fromhex(trace_id)
@@ -162,6 +202,7 @@ class Receiver:
         self._changed = threading.Condition()
         self._requests: list[ExportRequest] = []
         self._metric_requests: list[ExportMetricsServiceRequest] = []
+        self._log_requests: list[ExportLogsServiceRequest] = []
         self._http = _HTTPServer(self)
         self._grpc = grpc.server(ThreadPoolExecutor(max_workers=2, thread_name_prefix="otlp-grpc"))
         export: grpc.RpcMethodHandler[bytes, ExportTraceServiceResponse] = grpc.unary_unary_rpc_method_handler(
@@ -174,10 +215,15 @@ class Receiver:
                 response_serializer=ExportMetricsServiceResponse.SerializeToString,
             )
         )
+        export_logs: grpc.RpcMethodHandler[bytes, ExportLogsServiceResponse] = grpc.unary_unary_rpc_method_handler(
+            self._export_logs_grpc,
+            response_serializer=ExportLogsServiceResponse.SerializeToString,
+        )
         self._grpc.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(TRACE_SERVICE, {"Export": export}),
                 grpc.method_handlers_generic_handler(METRICS_SERVICE, {"Export": export_metrics}),
+                grpc.method_handlers_generic_handler(LOGS_SERVICE, {"Export": export_logs}),
             )
         )
         self._grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
@@ -225,6 +271,25 @@ class Receiver:
     def metrics(self) -> list[Metric]:
         """Every metric that has arrived so far, in the order of arrival: cumulative ones more than once."""
         return metrics(self.metric_requests)
+
+    @property
+    def log_requests(self) -> list[ExportLogsServiceRequest]:
+        """The export requests of log records that have arrived so far."""
+        with self._changed:
+            return list(self._log_requests)
+
+    @property
+    def logs(self) -> list[ReceivedLog]:
+        """Every log record that has arrived so far."""
+        return logs(self.log_requests)
+
+    def wait_for_logs(self, count: int, timeout: float) -> list[ReceivedLog]:
+        """Block until that many log records have arrived; raises `TimeoutError` after `timeout` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(logs(self._log_requests)) >= count, timeout):
+                arrived = [one.body for one in logs(self._log_requests)]
+                raise TimeoutError(f"not within {timeout:g} s; log records received: {arrived}")
+            return logs(self._log_requests)
 
     def wait_for_metrics(
         self, predicate: Callable[[Sequence[Metric]], bool], timeout: float
@@ -278,6 +343,20 @@ class Receiver:
             self._changed.notify_all()
         return ExportMetricsServiceResponse()
 
+    def accept_logs(self, raw: bytes) -> ExportLogsServiceResponse:
+        """Decode and keep one request of log records; raises `DecodeError` and keeps nothing if it is not one."""
+        message = ExportLogsServiceRequest.FromString(raw)
+        with self._changed:
+            self._log_requests.append(message)
+            self._changed.notify_all()
+        return ExportLogsServiceResponse()
+
+    def _export_logs_grpc(self, raw: bytes, context: grpc.ServicerContext) -> ExportLogsServiceResponse:
+        try:
+            return self.accept_logs(raw)
+        except DecodeError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
     def _export_metrics_grpc(self, raw: bytes, context: grpc.ServicerContext) -> ExportMetricsServiceResponse:
         try:
             return self.accept_metrics(raw)
@@ -305,14 +384,20 @@ class _HTTPHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("content-length", 0)), MAX_BODY_BYTES))
-        if self.path not in ("/v1/traces", "/v1/metrics"):
-            return self._answer(404, b"only /v1/traces and /v1/metrics are served")
+        if self.path not in ("/v1/traces", "/v1/metrics", "/v1/logs"):
+            return self._answer(404, b"only /v1/traces, /v1/metrics and /v1/logs are served")
         if self.headers.get_content_type() != "application/x-protobuf":
             return self._answer(415, b"only application/x-protobuf is accepted")
         try:
             raw = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
             receiver = self.server.receiver
-            response = receiver.accept("http", raw) if self.path == "/v1/traces" else receiver.accept_metrics(raw)
+            match self.path:
+                case "/v1/traces":
+                    response = receiver.accept("http", raw)
+                case "/v1/metrics":
+                    response = receiver.accept_metrics(raw)
+                case _:
+                    response = receiver.accept_logs(raw)
         except (DecodeError, OSError, EOFError, zlib.error) as error:
             return self._answer(400, str(error).encode())
         return self._answer(200, response.SerializeToString(), "application/x-protobuf")

@@ -1,6 +1,7 @@
 """The native module. Import from `rvh_trace`; what stands only here is for the package itself."""
 
 import asyncio
+import logging
 from collections.abc import (
     Awaitable,
     Callable,
@@ -463,6 +464,23 @@ class _Dropped(TypedDict):
     spool_full: int
     spool_damaged: int
 
+class _DroppedLogs(TypedDict):
+    queue_full: int
+    rejected: int
+    unsupported: int
+    failed: int
+    exit: int
+
+class _LogStats(TypedDict):
+    created: int
+    pending: int
+    queued: int
+    queued_bytes: int
+    in_flight: int
+    exported: int
+    exported_bytes: int
+    dropped: _DroppedLogs
+
 class _Stats(TypedDict):
     started: int
     ended: int
@@ -481,6 +499,7 @@ class _Stats(TypedDict):
     exported_bytes: int
     metric_exports: int
     metric_exports_failed: int
+    logs: _LogStats
     worker_alive: bool
     swallowed_errors: int
     rust_events_dropped: int
@@ -501,8 +520,9 @@ def stats() -> _Stats:
         `spooled_bytes`, of which earlier processes may have left some. `recovered`: theirs, sent by this one.
         `damaged_spool_files`: torn or foreign files that were met. `retries`: repeated attempts. `exported_bytes`: bytes of
         the requests, before compression. `metric_exports`: requests of metrics that were taken; `metric_exports_failed`:
-        that were not, or not whole. `worker_alive`: whether the exporter thread runs; it starts with the first span or
-        measurement. `swallowed_errors`: errors that were kept from user code. `rust_events_dropped`:
+        that were not, or not whole. `logs`: the same of log records, where `created` is `exported` + `dropped` + `pending`;
+        `unsupported` were for a collector that takes no logs. `worker_alive`: whether the exporter thread runs; it starts with the first span, log
+        record or measurement. `swallowed_errors`: errors that were kept from user code. `rust_events_dropped`:
         events of Rust code that found the queue to `logging` full. `last_error`: the last export error, or None.
 
     Example:
@@ -629,6 +649,8 @@ def list_open_spans() -> list[
 ]: ...
 def open_span_interval() -> float | None: ...
 def export_pending(seconds: float) -> int: ...
+def emit_log_record(record: logging.LogRecord, formatter: logging.Formatter | None) -> None: ...
+def log_trace_context() -> tuple[str, str, str, bool]: ...
 
 @final
 class MessageCoroutine(Coroutine[Any, Any, Any]):
@@ -722,7 +744,9 @@ class MemoryTracer:
         sampler: str | None = None,
         sampler_ratio: float | None = None,
         propagators: str | Sequence[str] | None = None,
+        logs: bool = False,
     ) -> Self: ...
     def install(self) -> None: ...
     def uninstall(self) -> None: ...
     def take(self) -> list[bytes]: ...
+    def take_logs(self) -> list[bytes]: ...

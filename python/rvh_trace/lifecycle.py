@@ -44,6 +44,11 @@ def init_tracing(
     | OtlpFileExporter
     | Sequence[str | OtlpExporter | OtlpFileExporter]
     | None = None,
+    logs_exporter: str
+    | OtlpExporter
+    | OtlpFileExporter
+    | Sequence[str | OtlpExporter | OtlpFileExporter]
+    | None = None,
     sampler: str | None = None,
     sampler_ratio: float | None = None,
     propagators: str | Sequence[str] | None = None,
@@ -73,10 +78,11 @@ def init_tracing(
     """Sets tracing up for this process. Call it once, where the process starts.
 
     Nearly every argument has an `OTEL_*` variable that is used when the argument is absent, and the OTLP ones a form
-    for one signal (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`) that goes before it; see
-    the OpenTelemetry specification, "Environment Variable Specification". With neither an endpoint nor an exporter,
-    spans carry context to other services and nothing is sent. The exporter thread starts with the first span or the
-    first measurement. A second call with the same arguments does nothing; with others it says so and changes nothing.
+    for one signal (`OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `..._METRICS_TIMEOUT`, `..._LOGS_TIMEOUT`) that goes before it;
+    see the OpenTelemetry specification, "Environment Variable Specification". With neither an endpoint nor an exporter,
+    spans carry context to other services and nothing is sent. The exporter thread starts with the first span, log
+    record or measurement. A second call with the same arguments does nothing; with others it says so and changes
+    nothing.
 
     What is queued is sent when the interpreter exits, within `exit_timeout_ms`, and at the end of a child of
     `multiprocessing`. A server that ends by a signal (uvicorn on SIGTERM) does not get that far: there
@@ -85,9 +91,10 @@ def init_tracing(
 
     Args:
         service_name: `service.name` of this service. `OTEL_SERVICE_NAME`.
-        endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces` and `/v1/metrics` are appended for
-            http, and one that ends so is for that signal alone. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
-            `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` (used as they are), `OTEL_EXPORTER_OTLP_ENDPOINT`. With any protocol,
+        endpoint: Base URL of an OTLP receiver, `http://localhost:4318`; `/v1/traces`, `/v1/metrics` and `/v1/logs` are
+            appended for http, and one that ends so is for that signal alone. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
+            `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` and `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT` (used as they are),
+            `OTEL_EXPORTER_OTLP_ENDPOINT`. With any protocol,
             `unix:///run/otel.sock` is a Unix domain socket. `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`
             count, also with grpc, except for a receiver on this machine.
         protocol: `http/protobuf` (default), `http/json` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`.
@@ -105,6 +112,8 @@ def init_tracing(
             others. `OTEL_TRACES_EXPORTER`, for names.
         metrics_exporter: The same for metrics, without a `ConsoleExporter` and objects of your own.
             `OTEL_METRICS_EXPORTER`.
+        logs_exporter: The same for log records, without a `ConsoleExporter` and objects of your own; there are none
+            without a `rvh_trace.logging.LoggingHandler`. `OTEL_LOGS_EXPORTER`.
         sampler: `always_on`, `always_off`, `traceidratio`, `parentbased_always_on` (default), `parentbased_always_off`
             or `parentbased_traceidratio`. `OTEL_TRACES_SAMPLER`.
         sampler_ratio: Share of traces kept by the ratio samplers, 0 to 1. Alone it selects `parentbased_traceidratio`.
@@ -116,9 +125,10 @@ def init_tracing(
         resource_attributes: What describes this process, beside what is detected. `OTEL_RESOURCE_ATTRIBUTES`.
         schedule_delay_ms: Longest wait of a finished span; 5,000. `OTEL_BSP_SCHEDULE_DELAY`.
         max_queue_size: Spans that may wait; bounded by `max_queue_bytes` alone by default. `OTEL_BSP_MAX_QUEUE_SIZE`.
-        max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`.
+        max_queue_bytes: Bytes of spans that may wait; 4 MiB. What is over it is dropped and counted in `stats()`. As
+            many again for log records, which have the variables `OTEL_BLRP_*` for what `OTEL_BSP_*` are to spans.
         max_export_batch_size: Spans in one export; 512. `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
-        max_request_bytes: Bytes of spans in one export; 2 MiB. A larger span goes alone.
+        max_request_bytes: Bytes of spans, or log records, in one export; 2 MiB. A larger one goes alone.
         export_timeout_ms: Milliseconds for one export with its retries; 30,000. `OTEL_BSP_EXPORT_TIMEOUT`.
         exit_timeout_ms: Milliseconds that the end of the process may wait for what is left to be sent; 5,000.
             `RVH_TRACE_EXIT_TIMEOUT`.

@@ -27,6 +27,8 @@ pub struct Arguments {
     pub exporter: Option<Vec<String>>,
     /// As `exporter`, for metrics. `OTEL_METRICS_EXPORTER`
     pub metrics_exporter: Option<Vec<String>>,
+    /// As `exporter`, for log records. `OTEL_LOGS_EXPORTER`
+    pub logs_exporter: Option<Vec<String>>,
     /// Further OTLP destinations of spans, beside those of `exporter`.
     pub otlp_exporters: Vec<OtlpArguments>,
     /// Further OTLP destinations of metrics, beside those of `metrics_exporter`.
@@ -35,10 +37,14 @@ pub struct Arguments {
     pub outputs: Vec<OutputConfig>,
     /// The same for metrics, in OTLP/JSON.
     pub metrics_outputs: Vec<OutputConfig>,
+    /// The same for log records, in OTLP/JSON.
+    pub logs_outputs: Vec<OutputConfig>,
+    /// Further OTLP destinations of log records, beside those of `logs_exporter`.
+    pub otlp_logs_exporters: Vec<OtlpArguments>,
     /// Exporters of spans that the program brings.
     pub custom_exporters: Vec<CustomExporter>,
-    /// Where OTLP goes. With HTTP a base URL, to which each signal appends its path; one that ends in `/v1/traces` or
-    /// `/v1/metrics` is a full URL, and for that signal alone. `OTEL_EXPORTER_OTLP_ENDPOINT`
+    /// Where OTLP goes. With HTTP a base URL, to which each signal appends its path; one that ends in `/v1/traces`,
+    /// `/v1/metrics` or `/v1/logs` is a full URL, and for that signal alone. `OTEL_EXPORTER_OTLP_ENDPOINT`
     pub endpoint: Option<String>,
     /// `http/protobuf`, `http/json` or `grpc`. `OTEL_EXPORTER_OTLP_PROTOCOL`
     pub protocol: Option<String>,

@@ -16,6 +16,7 @@ pub(super) const fn default(protocol: Protocol, signal: Signal) -> &'static str 
     match (protocol, signal) {
         (Protocol::Http, Signal::Traces) => "http://localhost:4318/v1/traces",
         (Protocol::Http, Signal::Metrics) => "http://localhost:4318/v1/metrics",
+        (Protocol::Http, Signal::Logs) => "http://localhost:4318/v1/logs",
         (Protocol::Grpc, _) => "http://localhost:4317",
     }
 }
@@ -39,7 +40,7 @@ pub(super) fn load(
             && url.path().trim_end_matches('/').ends_with(signal.path())
     };
     let given = argument("endpoint", arguments.endpoint.as_deref(), parse)?
-        .filter(|url| !is_full(url, signal.other()));
+        .filter(|url| !signal.others().any(|other| is_full(url, other)));
     let names = [signal.endpoint_variable(), GENERAL_ENDPOINT];
     let (url, is_base) = match given {
         Some(url) => {

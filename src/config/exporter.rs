@@ -54,6 +54,10 @@ pub(super) fn load(
             ("metrics_exporter", arguments.metrics_exporter.as_ref()),
             "OTEL_METRICS_EXPORTER",
         ),
+        Signal::Logs => (
+            ("logs_exporter", arguments.logs_exporter.as_ref()),
+            "OTEL_LOGS_EXPORTER",
+        ),
     };
     let chosen = variables.list(argument, variable, parse, "otlp if there is an endpoint")?;
     let otlp_is_chosen = chosen
@@ -79,12 +83,17 @@ pub(super) fn load(
     let (further, outputs, custom) = match signal {
         Signal::Traces => (
             &arguments.otlp_exporters,
-            &arguments.outputs,
+            &arguments.outputs[..],
             &arguments.custom_exporters[..],
         ),
         Signal::Metrics => (
             &arguments.otlp_metrics_exporters,
-            &arguments.metrics_outputs,
+            &arguments.metrics_outputs[..],
+            &[][..],
+        ),
+        Signal::Logs => (
+            &arguments.otlp_logs_exporters,
+            &arguments.logs_outputs[..],
             &[][..],
         ),
     };
@@ -102,19 +111,19 @@ fn load_otlp(
     signal: Signal,
 ) -> Result<Otlp, Error> {
     let otlp = otlp::load(&arguments.alone(), variables, signal, true)?;
-    // An endpoint that is for the other signal alone is passed over for this one. Here nobody can have meant that.
+    // An endpoint that is for another signal alone is passed over for this one. Here nobody can have meant that.
     if let Some(endpoint) = &arguments.endpoint
         && otlp.protocol == Protocol::Http
-        && endpoint
-            .trim_end_matches('/')
-            .ends_with(signal.other().path())
+        && let Some(other) = signal
+            .others()
+            .find(|other| endpoint.trim_end_matches('/').ends_with(other.path()))
     {
         let shown = without_password("endpoint", &format!("{endpoint:?}"));
         return Err(Error::configuration(
             "endpoint",
             format!(
                 "{shown} is for {}, and {} are to go to it; give its base URL",
-                signal.other().items(),
+                other.items(),
                 signal.items()
             ),
         ));

@@ -14,6 +14,7 @@ mod exporter;
 mod headers;
 pub mod http_server;
 mod limits;
+mod logs;
 mod metrics;
 mod otlp;
 mod output;
@@ -28,6 +29,7 @@ pub use bridge::{BridgeConfig, Filter};
 pub use custom::CustomExporter;
 pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
+pub use logs::LogsConfig;
 pub use metrics::{ExemplarFilter, MetricsConfig};
 pub use otlp::{Compression, Encoding, OtlpConfig};
 pub use output::{OutputConfig, OutputFormat, OutputStream};
@@ -63,6 +65,8 @@ pub struct Config {
     pub exporters: Vec<ExporterConfig>,
     /// Where metrics go, and how.
     pub metrics: MetricsConfig,
+    /// Where log records go, and how.
+    pub logs: LogsConfig,
     /// How context crosses process borders.
     pub propagators: Propagators,
     /// Settings of HTTP instrumentation.
@@ -106,6 +110,7 @@ impl Config {
             open_span_interval: open_span_interval(arguments, &mut variables)?,
             exporters,
             metrics: metrics::load(arguments, &mut variables)?,
+            logs: logs::load(arguments, &mut variables)?,
             propagators: propagators(arguments, &mut variables)?,
             http: http(arguments, &mut variables)?,
             bridge: bridge::load(arguments, &mut variables)?,

@@ -21,6 +21,10 @@ macro_rules! variables_of {
                 concat!("OTEL_EXPORTER_OTLP_METRICS_", $setting),
                 concat!("OTEL_EXPORTER_OTLP_", $setting),
             ],
+            Signal::Logs => &[
+                concat!("OTEL_EXPORTER_OTLP_LOGS_", $setting),
+                concat!("OTEL_EXPORTER_OTLP_", $setting),
+            ],
         }
     };
 }

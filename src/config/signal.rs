@@ -7,14 +7,20 @@ pub enum Signal {
     Traces,
     /// Aggregated measurements.
     Metrics,
+    /// Log records.
+    Logs,
 }
 
 impl Signal {
+    /// Every signal.
+    const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
+
     /// What a request holds, for log lines.
     pub(crate) const fn items(self) -> &'static str {
         match self {
             Self::Traces => "spans",
             Self::Metrics => "metrics",
+            Self::Logs => "log records",
         }
     }
 
@@ -23,6 +29,7 @@ impl Signal {
         match self {
             Self::Traces => "/v1/traces",
             Self::Metrics => "/v1/metrics",
+            Self::Logs => "/v1/logs",
         }
     }
 
@@ -31,14 +38,27 @@ impl Signal {
         match self {
             Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
             Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            Self::Logs => "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
         }
     }
 
     /// The other signals, whose full URLs are none of this one's.
-    pub(super) const fn other(self) -> Self {
+    pub(super) fn others(self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |other| *other != self)
+    }
+
+    /// What to do about a destination that does not take this signal; `None`: every receiver takes it, so that it was
+    /// asked in the wrong way.
+    pub(crate) const fn when_unsupported(self) -> Option<&'static str> {
         match self {
-            Self::Traces => Self::Metrics,
-            Self::Metrics => Self::Traces,
+            Self::Traces => None,
+            Self::Metrics => Some(
+                "if it takes no metrics, set OTEL_METRICS_EXPORTER=none; if it does, check \
+                 OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            ),
+            Self::Logs => Some(
+                "if it takes no logs, set OTEL_LOGS_EXPORTER=none; if it does, check OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+            ),
         }
     }
 }

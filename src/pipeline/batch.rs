@@ -1,4 +1,5 @@
-//! The queue between the threads that end spans and the worker: encoded spans in one buffer, bounded in bytes.
+//! The queue between the threads that end spans and the worker: encoded spans in one buffer, bounded in bytes. Log records
+//! have one of their own, of the same kind; what is said of spans here is then said of them.
 //!
 //! One short lock a span, held for two comparisons and one copy; nothing is allocated while it is held except when the
 //! buffer grows. The bound covers what waits *and* what the worker holds, so memory stays flat while a collector is
@@ -28,7 +29,7 @@ pub enum Pushed {
     Closed,
 }
 
-/// A run of `ScopeSpans.spans` fields.
+/// A run of `ScopeSpans.spans` fields, or of `ResourceLogs.scope_logs` fields with one log record each.
 #[derive(Debug, Default)]
 pub struct Spans {
     /// The encoded spans.
@@ -102,7 +103,17 @@ impl Batch {
     /// Appends a span if there is room.
     #[inline]
     pub(crate) fn push(&self, span: &Finished<'_>, stats: &Stats) -> Pushed {
-        let len = span.encoded_len();
+        self.push_with(span.encoded_len(), |out| put_span(out, span), stats)
+    }
+
+    /// Appends the `len` bytes that `put` writes if there is room. `put` runs under the lock.
+    #[inline]
+    pub(crate) fn push_with(
+        &self,
+        len: usize,
+        put: impl FnOnce(&mut Vec<u8>),
+        stats: &Stats,
+    ) -> Pushed {
         let mut waiting = self.waiting();
         waiting.pushed += 1;
         if self.closed.load(Ordering::Relaxed) {
@@ -121,7 +132,7 @@ impl Batch {
             stats.count_dropped(DropReason::QueueFull, 1);
             return Pushed::Full;
         }
-        put_span(&mut spans.bytes, span);
+        put(&mut spans.bytes);
         spans.count += 1;
         let half_full = before < self.wake_at_bytes && before + len >= self.wake_at_bytes;
         if spans.count == self.wake_at || half_full {

@@ -26,6 +26,9 @@ pub(super) const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 /// First and longest wait between attempts (OTLP specification, "exponential backoff with jitter").
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// How long a destination that does not take logs is not asked again: a record may come every second, and a collector may
+/// learn. Metrics have their interval.
+const REST: Duration = Duration::from_secs(60);
 
 /// An exporter and whether its last request failed.
 pub(super) struct Destination {
@@ -33,6 +36,8 @@ pub(super) struct Destination {
     signal: Signal,
     failing: bool,
     delivered: bool,
+    /// Until when a destination that does not take logs is left alone.
+    rests_until: Option<Instant>,
     /// Of an exporter of spans, for its self-metrics.
     exporter_stats: Option<Arc<ExporterStats>>,
 }
@@ -88,6 +93,7 @@ impl Destination {
             signal,
             failing: false,
             delivered: false,
+            rests_until: None,
             exporter_stats: None,
         }
     }
@@ -126,7 +132,11 @@ impl Destination {
         }
         if rejected > 0 || message.is_some() {
             let error = message.unwrap_or_else(|| "no reason was given".to_owned());
-            diagnostic::log_once(Level::Warn, "partial-success", || {
+            let cause = match self.signal {
+                Signal::Logs => "partial-success-logs",
+                _ => "partial-success",
+            };
+            diagnostic::log_once(Level::Warn, cause, || {
                 format!("{name} refused {rejected} {items} of a request: {error}")
             });
             stats.set_last_error(error);
@@ -196,7 +206,7 @@ impl Delivery {
         let _ = before_deadline(&mut self.shutdown.clone(), deadline, flush).await;
     }
 
-    /// Delivers `items`, a run of `ScopeSpans.spans` or `ScopeMetrics.metrics`, in halves while the destination says that
+    /// Delivers `items`, a run of `ScopeSpans.spans`, `ScopeMetrics.metrics` or `ResourceLogs.scope_logs`, in halves while the destination says that
     /// `request`, which holds them, is too large.
     pub(super) async fn deliver_in_parts(
         self,
@@ -245,6 +255,12 @@ impl Delivery {
         count: usize,
         deadline: Instant,
     ) -> Fate {
+        if destination
+            .rests_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Fate::Unsupported;
+        }
         let (stats, mut shutdown) = (self.stats, self.shutdown.clone());
         let mut backoff = FIRST_BACKOFF;
         let mut last_error = None;
@@ -269,6 +285,9 @@ impl Delivery {
                 }
                 Outcome::Unsupported { error } => {
                     destination.report(stats, count, "does not take", error);
+                    if destination.signal == Signal::Logs {
+                        destination.rests_until = Some(Instant::now() + REST);
+                    }
                     return Fate::Unsupported;
                 }
                 Outcome::TooLarge { error } => {

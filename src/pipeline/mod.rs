@@ -1,4 +1,4 @@
-//! From a finished span, and from a measurement, to their destinations: [`batch`], [`worker`], [`exporter`].
+//! From a finished span, a log record and a measurement to their destinations: [`batch`], [`worker`], [`exporter`].
 //!
 //! [`Pipeline`] ties them together for one process. A forked child gets a new one: nothing of the parent's is touched,
 //! so it does not matter what the parent's worker held at the moment of the fork.
@@ -16,12 +16,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{BatchConfig, MetricsConfig};
+use crate::config::{BatchConfig, LogsConfig, MetricsConfig};
 use crate::diagnostic::{self, Level};
 use crate::error::Error;
 use crate::metrics::{ExporterStats, Metrics};
 use crate::resource::Resource;
 use crate::stats::{DropReason, Snapshot, Stats};
+use crate::wire::log;
 use crate::wire::request::Envelope;
 use crate::wire::span::Finished;
 use batch::{Batch, Pushed};
@@ -40,6 +41,17 @@ pub(crate) struct MetricsPipeline {
     pub(crate) build_exporters: BuildExporters,
 }
 
+/// The log records of one process and the way out for them.
+pub(crate) struct LogPipeline {
+    pub(crate) config: BatchConfig,
+    pub(crate) batch: Batch,
+    pub(crate) stats: Stats,
+    pub(crate) envelope: Envelope,
+    pub(crate) build_exporters: BuildExporters,
+    /// Whether there was a record: the first one wakes the worker.
+    begun: AtomicBool,
+}
+
 /// Batch, metrics, worker and exporters of one process.
 pub struct Pipeline {
     pub(crate) config: BatchConfig,
@@ -53,6 +65,8 @@ pub struct Pipeline {
     pub(crate) build_span_exporters: Option<BuildExporters>,
     /// `None` when no metrics are exported.
     pub(crate) metrics: Option<MetricsPipeline>,
+    /// `None` when no log records are exported.
+    pub(crate) logs: Option<LogPipeline>,
     /// Whether a worker was started; read on every push.
     started: AtomicBool,
     closed: AtomicBool,
@@ -68,14 +82,23 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline whose worker starts with the first span or the first measurement. It is never freed: spans and the worker
+    /// A pipeline whose worker starts with the first span, log record or measurement. It is never freed: spans and the worker
     /// refer to it for as long as the process lives.
     pub fn leaked(
         config: BatchConfig,
         resource: &Resource,
         build_span_exporters: Option<BuildExporters>,
         metrics: Option<(MetricsConfig, BuildExporters)>,
+        logs: Option<(LogsConfig, BuildExporters)>,
     ) -> &'static Self {
+        let logs = logs.map(|(config, build_exporters)| LogPipeline {
+            batch: Batch::new(&config.batch),
+            config: config.batch,
+            stats: Stats::default(),
+            envelope: Envelope::of_logs(resource),
+            build_exporters,
+            begun: AtomicBool::new(false),
+        });
         let metrics = metrics.map(|(config, build_exporters)| MetricsPipeline {
             metrics: Metrics::new(config),
             build_exporters,
@@ -88,6 +111,7 @@ impl Pipeline {
             start_unix_ns: crate::clock::Start::now().unix_ns(),
             build_span_exporters,
             metrics,
+            logs,
             started: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             worker: Mutex::new(None),
@@ -115,8 +139,15 @@ impl Pipeline {
 
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        self.batch
-            .at_one_moment(|contents| self.stats.snapshot(contents))
+        let mut snapshot = self
+            .batch
+            .at_one_moment(|contents| self.stats.snapshot(contents));
+        if let Some(logs) = &self.logs {
+            snapshot.logs = logs
+                .batch
+                .at_one_moment(|contents| logs.stats.log_snapshot(contents));
+        }
+        snapshot
     }
 
     /// What the exporter of spans of this name did.
@@ -158,6 +189,40 @@ impl Pipeline {
         }
     }
 
+    /// Appends a log record, or counts it as lost. Nothing comes of it when no log records are exported.
+    pub(crate) fn push_log(&'static self, log: &log::Finished<'_>) {
+        let Some(logs) = &self.logs else {
+            return;
+        };
+        if !self.started.load(Ordering::Relaxed) {
+            self.start_worker();
+        }
+        let pushed =
+            logs.batch
+                .push_with(log.encoded_len(), |out| log::put_log(out, log), &logs.stats);
+        let is_first =
+            !logs.begun.load(Ordering::Relaxed) && !logs.begun.swap(true, Ordering::Relaxed);
+        if is_first || matches!(pushed, Pushed::Wake | Pushed::Full) {
+            logs.batch.wake();
+        }
+        if pushed == Pushed::Full {
+            diagnostic::log_once(Level::Warn, "log-queue-full", || {
+                format!(
+                    "log records are dropped: their queue is full ({} bytes). They are made faster than the collector takes \
+                     them, or it cannot be reached; see rvh_trace.stats(). OTEL_BLRP_MAX_QUEUE_SIZE and \
+                     init_tracing(max_queue_bytes=...) set its size",
+                    logs.config.max_queue_bytes
+                )
+            });
+        }
+    }
+
+    /// Spans and log records that wait or are on their way.
+    fn unsettled(&self) -> u64 {
+        let logs = self.logs.as_ref().map_or(0, |logs| logs.batch.unsettled());
+        self.batch.unsettled() + logs
+    }
+
     #[cold]
     fn start_worker(&'static self) {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +252,7 @@ impl Pipeline {
         Some(wait)
     }
 
-    /// Sends everything that ended or was measured before the call; waits at most `timeout`.
+    /// Sends everything that ended, was logged or was measured before the call; waits at most `timeout`.
     ///
     /// Blocks: bindings release the GIL around it.
     pub fn force_flush(&self, timeout: Duration) -> Result<(), Error> {
@@ -200,7 +265,7 @@ impl Pipeline {
             return Err(Error::Timeout {
                 operation: "force_flush",
                 timeout,
-                pending: self.batch.unsettled(),
+                pending: self.unsettled(),
             });
         }
         lost_since(&before, &self.snapshot())
@@ -227,7 +292,7 @@ impl Pipeline {
         Instant::now() >= deadline
     }
 
-    /// Sends what is left within `timeout`, then closes: spans that end later are counted as dropped at exit, and nothing is
+    /// Sends what is left within `timeout`, then closes: spans that end later, and later log records, are counted as dropped at exit, and nothing is
     /// measured any more.
     ///
     /// Blocks: bindings release the GIL around it. A second call returns at once.
@@ -238,6 +303,9 @@ impl Pipeline {
         let asked = Instant::now();
         let deadline = asked + timeout.min(LONGEST_TIMEOUT);
         self.batch.close();
+        if let Some(logs) = &self.logs {
+            logs.batch.close();
+        }
         let before = self.snapshot();
         if let Some(metrics) = self.metrics() {
             metrics.close();
@@ -259,22 +327,34 @@ impl Pipeline {
         let after = self.snapshot();
         // The worker gives up at the same deadline, and may be the first to say so.
         let given_up = after.dropped_failed > before.dropped_failed
+            || after.logs.dropped_failed > before.logs.dropped_failed
             || after.metric_exports_failed > before.metric_exports_failed;
         let in_time = !given_up || Instant::now() < deadline;
-        if finished && in_time && self.batch.unsettled() == 0 {
+        if finished && in_time && self.unsettled() == 0 {
             return lost_since(&before, &after);
         }
-        let settled = |stats: &Snapshot| stats.exported + stats.spooled + stats.dropped_rejected;
+        let settled = |stats: &Snapshot| {
+            let logs = &stats.logs;
+            stats.exported
+                + stats.spooled
+                + stats.dropped_rejected
+                + logs.exported
+                + logs.dropped_rejected
+                + logs.dropped_unsupported
+        };
         let error = Error::Timeout {
             operation: "shutdown",
             timeout,
             // What was failed just now counts as still to be sent, whoever of the two was first.
-            pending: before
-                .pending()
+            pending: (before.pending() + before.logs.pending())
                 .saturating_sub(settled(&after).saturating_sub(settled(&before))),
         };
         self.batch
             .abandon(|unsettled| self.stats.count_dropped(DropReason::Exit, unsettled));
+        if let Some(logs) = &self.logs {
+            logs.batch
+                .abandon(|unsettled| logs.stats.count_dropped(DropReason::Exit, unsettled));
+        }
         Err(error)
     }
 }
@@ -286,6 +366,13 @@ fn lost_since(before: &Snapshot, after: &Snapshot) -> Result<(), Error> {
     if spans > 0 {
         return Err(Error::Export(format!(
             "{spans} spans were lost: {}",
+            reason()
+        )));
+    }
+    let logs = after.logs.dropped_by_destinations() - before.logs.dropped_by_destinations();
+    if logs > 0 {
+        return Err(Error::Export(format!(
+            "{logs} log records were lost: {}",
             reason()
         )));
     }

@@ -1,11 +1,11 @@
 //! The one native thread that exports. It runs a single-threaded Tokio runtime and never takes the GIL.
 //!
-//! Each signal has a loop of its own on that thread, [`spans`] and [`metrics`], so that a destination that hangs for one
-//! signal holds up no other. Both answer the same commands and share the deadline of a shutdown.
+//! Each signal has a loop of its own on that thread, [`batching`] for spans and for log records, and [`metrics`], so that a
+//! destination that hangs for one signal holds up no other. All answer the same commands and share the deadline of a shutdown.
 
+mod batching;
 mod lane;
 mod metrics;
-mod spans;
 
 use std::io;
 use std::sync::mpsc::SyncSender;
@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::delivery::Delivery;
 use crate::bridge::suppress_thread;
+use crate::config::Signal;
 use crate::stats::Stats;
+use batching::Queue;
 
 /// What other threads ask of the worker. A loop drops `done` when it is done: whoever holds the other end knows when all are.
 #[derive(Clone)]
@@ -77,7 +79,30 @@ impl Worker {
         let spans = pipeline
             .build_span_exporters
             .as_ref()
-            .map(|build| (build, commands(), delivery.clone()));
+            .map(|build_exporters| {
+                let queue = Queue {
+                    signal: Signal::Traces,
+                    config: &pipeline.config,
+                    batch: &pipeline.batch,
+                    stats: &pipeline.stats,
+                    build_exporters,
+                };
+                (queue, commands(), delivery.clone())
+            });
+        let logs = pipeline.logs.as_ref().map(|logs| {
+            let queue = Queue {
+                signal: Signal::Logs,
+                config: &logs.config,
+                batch: &logs.batch,
+                stats: &logs.stats,
+                build_exporters: &logs.build_exporters,
+            };
+            let delivery = Delivery {
+                envelope: &logs.envelope,
+                ..delivery.clone()
+            };
+            (queue, commands(), delivery)
+        });
         let metrics = pipeline
             .metrics
             .as_ref()
@@ -88,9 +113,9 @@ impl Worker {
             .on_thread_start(suppress_thread)
             .build()?;
         let run = async move {
-            let spans = async {
-                if let Some((build, commands, delivery)) = spans {
-                    spans::Loop::new(pipeline, build, commands, delivery)
+            let batched = async |signal: Option<(Queue, _, _)>| {
+                if let Some((queue, commands, delivery)) = signal {
+                    batching::Loop::new(pipeline, queue, commands, delivery)
                         .run()
                         .await;
                 }
@@ -102,7 +127,7 @@ impl Worker {
                         .await;
                 }
             };
-            tokio::join!(spans, metrics);
+            tokio::join!(batched(spans), metrics, batched(logs));
         };
         thread::Builder::new()
             .name("rvh-trace-export".into())

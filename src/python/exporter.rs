@@ -105,16 +105,16 @@ pub(super) fn read_exporters(
         objects += 1;
         if let Ok(otlp) = member.cast::<OtlpExporter>() {
             let otlp = otlp.get().arguments.clone();
-            if signal == Signal::Metrics {
-                arguments.otlp_metrics_exporters.push(otlp);
-            } else {
-                arguments.otlp_exporters.push(otlp);
+            match signal {
+                Signal::Traces => arguments.otlp_exporters.push(otlp),
+                Signal::Metrics => arguments.otlp_metrics_exporters.push(otlp),
+                Signal::Logs => arguments.otlp_logs_exporters.push(otlp),
             }
         } else if let Some(output) = output::config(member, signal) {
-            if signal == Signal::Metrics {
-                arguments.metrics_outputs.push(output);
-            } else {
-                arguments.outputs.push(output);
+            match signal {
+                Signal::Traces => arguments.outputs.push(output),
+                Signal::Metrics => arguments.metrics_outputs.push(output),
+                Signal::Logs => arguments.logs_outputs.push(output),
             }
         } else if signal == Signal::Traces {
             arguments.custom_exporters.push(custom(member, name)?);
@@ -128,10 +128,10 @@ pub(super) fn read_exporters(
         let problem = "none stands alone, and here are others".to_owned();
         return Err(to_python(value.py(), &Error::configuration(name, problem)));
     }
-    if signal == Signal::Metrics {
-        arguments.metrics_exporter = Some(chosen);
-    } else {
-        arguments.exporter = Some(chosen);
+    match signal {
+        Signal::Traces => arguments.exporter = Some(chosen),
+        Signal::Metrics => arguments.metrics_exporter = Some(chosen),
+        Signal::Logs => arguments.logs_exporter = Some(chosen),
     }
     Ok(())
 }

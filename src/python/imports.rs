@@ -61,6 +61,8 @@ imported! {
     modules: PyDict = "sys", "modules";
     /// `asyncio.Task`
     asyncio_task: PyType = "asyncio", "Task";
+    /// `logging.LogRecord`
+    log_record: PyType = "logging", "LogRecord";
     /// `functools.partial`
     functools_partial: PyType = "functools", "partial";
     /// `asyncio._get_running_loop`: the loop, or `None`.

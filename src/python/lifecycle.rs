@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::id;
 use crate::layer;
 use crate::resource::ResourceValue;
-use crate::stats::Snapshot;
+use crate::stats::{LogSnapshot, Snapshot};
 use crate::tracer::{ExporterSource, Tracer};
 
 /// The tracer that new spans use. Tracers are never freed, so a stale pointer is still a tracer.
@@ -231,6 +231,9 @@ pub(super) fn read_arguments(kwargs: &Bound<'_, PyDict>) -> PyResult<Arguments> 
             "metrics_exporter" => {
                 read_exporters(&value, "metrics_exporter", Signal::Metrics, &mut arguments)?;
             }
+            "logs_exporter" => {
+                read_exporters(&value, "logs_exporter", Signal::Logs, &mut arguments)?;
+            }
             "open_span_interval_ms" => arguments.open_span_interval_ms = number()?,
             "metric_export_interval_ms" => arguments.metric_export_interval_ms = number()?,
             "metric_cardinality_limit" => arguments.metric_cardinality_limit = int()?,
@@ -390,8 +393,12 @@ fn new_tracer<T>(
         Err(error) => error,
     };
     let given = |by_itself: bool, in_object: fn(&OtlpArguments) -> bool| {
-        let (spans, metrics) = (&arguments.otlp_exporters, &arguments.otlp_metrics_exporters);
-        by_itself || spans.iter().chain(metrics).any(in_object)
+        let each = [
+            &arguments.otlp_exporters,
+            &arguments.otlp_metrics_exporters,
+            &arguments.otlp_logs_exporters,
+        ];
+        by_itself || each.into_iter().flatten().any(in_object)
     };
     let named = [
         // No variable names one.
@@ -430,7 +437,17 @@ fn new_tracer<T>(
             }
         }
     }
-    let mut spans_alone = config;
+    let mut without_logs = config;
+    keep_console(&mut without_logs.logs.exporters);
+    if let Ok(tracer) = make(without_logs.clone()) {
+        diagnostic::log(
+            Level::Warn,
+            &format!("{error}. Logs are not exported until that is mended"),
+        );
+        return Ok(tracer);
+    }
+    // What is wrong with both logs and metrics is said for both.
+    let mut spans_alone = without_logs;
     keep_console(&mut spans_alone.metrics.exporters);
     if let Ok(tracer) = make(spans_alone.clone()) {
         diagnostic::log(
@@ -518,6 +535,7 @@ pub(super) fn stats_dict(py: Python<'_>, snapshot: Snapshot) -> PyResult<Bound<'
     dropped.set_item("exit", snapshot.dropped_exit)?;
     dropped.set_item("spool_full", snapshot.dropped_spool_full)?;
     dropped.set_item("spool_damaged", snapshot.dropped_spool_damaged)?;
+    let logs = log_stats(py, &snapshot.logs)?;
     let stats = PyDict::new(py);
     stats.set_item("started", snapshot.started)?;
     stats.set_item("ended", snapshot.ended)?;
@@ -536,10 +554,31 @@ pub(super) fn stats_dict(py: Python<'_>, snapshot: Snapshot) -> PyResult<Bound<'
     stats.set_item("exported_bytes", snapshot.exported_bytes)?;
     stats.set_item("metric_exports", snapshot.metric_exports)?;
     stats.set_item("metric_exports_failed", snapshot.metric_exports_failed)?;
+    stats.set_item("logs", logs)?;
     stats.set_item("worker_alive", snapshot.worker_alive)?;
     stats.set_item("swallowed_errors", diagnostic::swallowed_count())?;
     stats.set_item("rust_events_dropped", bridge::queue::dropped())?;
     stats.set_item("last_error", snapshot.last_error)?;
+    Ok(stats)
+}
+
+/// `created` is always exported + dropped + pending.
+fn log_stats<'py>(py: Python<'py>, logs: &LogSnapshot) -> PyResult<Bound<'py, PyDict>> {
+    let dropped = PyDict::new(py);
+    dropped.set_item("queue_full", logs.dropped_queue_full)?;
+    dropped.set_item("rejected", logs.dropped_rejected)?;
+    dropped.set_item("unsupported", logs.dropped_unsupported)?;
+    dropped.set_item("failed", logs.dropped_failed)?;
+    dropped.set_item("exit", logs.dropped_exit)?;
+    let stats = PyDict::new(py);
+    stats.set_item("created", logs.created)?;
+    stats.set_item("pending", logs.pending())?;
+    stats.set_item("queued", logs.queued)?;
+    stats.set_item("queued_bytes", logs.queued_bytes)?;
+    stats.set_item("in_flight", logs.in_flight)?;
+    stats.set_item("exported", logs.exported)?;
+    stats.set_item("exported_bytes", logs.exported_bytes)?;
+    stats.set_item("dropped", dropped)?;
     Ok(stats)
 }
 

@@ -28,6 +28,7 @@ mod instrumented;
 mod interpreter;
 mod layers;
 mod lifecycle;
+mod log_record;
 mod loop_watch;
 mod measurement;
 mod message;
@@ -95,6 +96,8 @@ mod native {
     use super::lifecycle::{
         after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,
     };
+    #[pymodule_export]
+    use super::log_record::{emit_log_record, log_trace_context};
     #[pymodule_export]
     use super::loop_watch::{LoopWatch, watch_loop};
     #[pymodule_export]

@@ -13,25 +13,27 @@ use super::lifecycle;
 use crate::config::{Arguments, Config};
 use crate::id::{SpanId, TraceId};
 use crate::pipeline::exporter::memory::{self, MemoryExporter};
-use crate::pipeline::waterfall;
-use crate::tracer::Tracer;
+use crate::pipeline::{BuildExporters, waterfall};
+use crate::tracer::{SignalExporters, Tracer};
 
-/// A tracer that keeps its spans.
+/// A tracer that keeps its spans, and its log records if it is asked to.
 #[pyclass(frozen, module = "rvh_trace")]
 pub(super) struct MemoryTracer {
     tracer: &'static Tracer,
     exporter: MemoryExporter,
+    log_exporter: MemoryExporter,
 }
 
 #[pymethods]
 impl MemoryTracer {
     #[new]
-    #[pyo3(signature = (*, sampler=None, sampler_ratio=None, propagators=None))]
+    #[pyo3(signature = (*, sampler=None, sampler_ratio=None, propagators=None, logs=false))]
     fn new(
         py: Python<'_>,
         sampler: Option<String>,
         sampler_ratio: Option<f64>,
         propagators: Option<&Bound<'_, PyAny>>,
+        logs: bool,
     ) -> PyResult<Self> {
         let propagators = propagators
             .map(|propagators| lifecycle::names(propagators, "propagators"))
@@ -47,12 +49,16 @@ impl MemoryTracer {
         // Tests must not depend on the environment they run in.
         let (config, _) = Config::load(&arguments, &|_| None)
             .map_err(|error| super::errors::to_python(py, &error))?;
-        let exporter = MemoryExporter::default();
-        let kept = exporter.clone();
-        let build = std::sync::Arc::new(move || vec![Box::new(kept.clone()) as _]);
+        let [exporter, log_exporter] = [MemoryExporter::default(), MemoryExporter::default()];
+        let exporters = SignalExporters {
+            spans: Some(build(&exporter)),
+            metrics: None,
+            logs: logs.then(|| build(&log_exporter)),
+        };
         Ok(Self {
-            tracer: Tracer::with_exporters(config, build),
+            tracer: Tracer::with_signal_exporters(config, exporters),
             exporter,
+            log_exporter,
         })
     }
 
@@ -68,15 +74,34 @@ impl MemoryTracer {
 
     /// The requests that hold the spans ended so far, in order.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        self.take_from(py, &self.exporter)
+    }
+
+    /// The requests that hold the log records made so far.
+    fn take_logs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        self.take_from(py, &self.log_exporter)
+    }
+}
+
+impl MemoryTracer {
+    fn take_from<'py>(
+        &self,
+        py: Python<'py>,
+        exporter: &MemoryExporter,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let flushed = py.detach(|| self.tracer.force_flush(Duration::from_secs(10)));
         flushed.map_err(|error| super::errors::to_python(py, &error))?;
-        Ok(self
-            .exporter
-            .take()
+        let requests = exporter.take();
+        Ok(requests
             .iter()
             .map(|request| PyBytes::new(py, request))
             .collect())
     }
+}
+
+fn build(exporter: &MemoryExporter) -> BuildExporters {
+    let kept = exporter.clone();
+    std::sync::Arc::new(move || vec![Box::new(kept.clone()) as _])
 }
 
 pub(super) fn decode(

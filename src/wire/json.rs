@@ -26,6 +26,11 @@ pub fn metrics(request: &[u8]) -> Option<Vec<u8>> {
     transcode(&schema::METRICS, request)
 }
 
+/// An encoded `ExportLogsServiceRequest` as JSON; `None` for other bytes.
+pub fn logs(request: &[u8]) -> Option<Vec<u8>> {
+    transcode(&schema::LOGS, request)
+}
+
 fn transcode(message: &Message, bytes: &[u8]) -> Option<Vec<u8>> {
     // Keys and decimal times make it about three times as long.
     let mut out = Vec::with_capacity(bytes.len() * 3);
@@ -35,7 +40,7 @@ fn transcode(message: &Message, bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// One field as it is on the wire.
 #[derive(Clone, Copy)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Bytes(&'a [u8]),
@@ -43,7 +48,7 @@ enum Value<'a> {
 }
 
 /// Reads the field at the start of `bytes`: its number, its value and what comes after it.
-fn read_field(bytes: &[u8]) -> Option<(u64, Value<'_>, &[u8])> {
+pub(super) fn read_field(bytes: &[u8]) -> Option<(u64, Value<'_>, &[u8])> {
     let (key, len) = read_varint(bytes)?;
     let rest = &bytes[len..];
     let (value, rest) = match key & 7 {
@@ -264,7 +269,7 @@ pub(crate) fn partial_success(body: &[u8]) -> Option<(u64, String)> {
     let response: serde_json::Value = serde_json::from_slice(body).ok()?;
     let partial = response.get("partialSuccess")?.as_object()?;
     let mut members = partial.iter();
-    // `rejectedSpans`, `rejectedDataPoints`. 64-bit integers are strings, and readers take numbers too.
+    // `rejectedSpans`, `rejectedDataPoints`, `rejectedLogRecords`. 64-bit integers are strings, and readers take numbers too.
     let rejected = match members.find(|(key, _)| key.starts_with("rejected")) {
         Some((_, serde_json::Value::String(text))) => text.parse().unwrap_or(0),
         Some((_, number)) => number.as_u64().unwrap_or(0),

@@ -1,12 +1,13 @@
 //! The OTLP writer: the only place that knows protobuf tags.
 //!
 //! Everything appends to a `Vec<u8>` that the caller owns and usually reuses. Sizes are computed before a length-delimited
-//! field is written, so nothing is ever moved or patched. Field numbers are those of `opentelemetry/proto/trace/v1`,
+//! field is written, so nothing is ever moved or patched. Field numbers are those of `opentelemetry/proto/trace/v1`, `logs/v1`,
 //! `common/v1` and `resource/v1`; a parser must accept fields in any order (protobuf encoding guide, "Field order"), and
 //! this writer uses that freedom: what is known first is written first.
 
 pub mod attribute;
 pub mod json;
+pub(crate) mod log;
 pub mod request;
 pub mod span;
 

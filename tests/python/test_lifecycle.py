@@ -379,7 +379,7 @@ class TestStats:
             assert set(stats) == {
                 "started", "ended", "not_sampled", "pending", "queued", "queued_bytes", "in_flight", "exported",
                 "dropped", "spooled", "spooled_bytes", "recovered", "damaged_spool_files", "retries", "exported_bytes",
-                "metric_exports", "metric_exports_failed", "worker_alive", "swallowed_errors",
+                "metric_exports", "metric_exports_failed", "logs", "worker_alive", "swallowed_errors",
                 "rust_events_dropped", "last_error",
             }
             assert set(stats["dropped"]) == {

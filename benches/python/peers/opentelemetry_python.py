@@ -5,6 +5,7 @@ Everything as it comes: default batch processor, default attributes, no metrics.
 """
 
 import asyncio
+import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,13 +14,17 @@ from time import perf_counter_ns
 from typing import Any
 
 from opentelemetry import context, propagate
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from ..contender import SAMPLED, UNSAMPLED, Contender
+from ..logs import logged
 from ..measure import Case, Timed
 from ..server import bare, requests
 from ..spans import NoopSpan, empty, with_attributes, within
@@ -35,6 +40,18 @@ class CountingExporter(OTLPSpanExporter):
         result = super().export(spans)
         if result is SpanExportResult.SUCCESS:
             self.exported += len(spans)
+        return result
+
+
+class CountingLogExporter(OTLPLogExporter):
+    """Counts what the collector took."""
+
+    exported = 0
+
+    def export(self, batch: Any) -> LogRecordExportResult:
+        result = super().export(batch)
+        if result is LogRecordExportResult.SUCCESS:
+            self.exported += len(batch)
         return result
 
 
@@ -125,9 +142,28 @@ def _starlette_cases(provider: TracerProvider) -> dict[str, Case]:
     }
 
 
+def _log_cases(tracer: Tracer, provider: LoggerProvider) -> dict[str, Case]:
+    try:
+        from opentelemetry.instrumentation.logging.handler import LoggingHandler
+    except ImportError:
+        return {}
+
+    def parent() -> AbstractContextManager[Any]:
+        return tracer.start_as_current_span("parent")
+
+    # With the place in the source, as ours always has it.
+    handler = LoggingHandler(logger_provider=provider, log_code_attributes=True)
+    return {"log": Case(logged(handler, parent), logged(logging.NullHandler(), parent), parents=1)}
+
+
 def _versions() -> str:
     found: list[str] = []
-    for package in ("opentelemetry-sdk", "opentelemetry-instrumentation-asgi", "starlette"):
+    for package in (
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation-asgi",
+        "opentelemetry-instrumentation-logging",
+        "starlette",
+    ):
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
     return ", ".join(found)
@@ -138,6 +174,9 @@ def open_contender(endpoint: str) -> Contender:
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
     exporter = CountingExporter(endpoint=f"{endpoint}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    logger_provider = LoggerProvider(resource=provider.resource)
+    log_exporter = CountingLogExporter(endpoint=f"{endpoint}/v1/logs")
+    logger_provider.add_log_record_processor(BatchLogRecordProcessor(log_exporter))
     tracer = provider.get_tracer("bench")
     span = tracer.start_as_current_span
     attributes, ready_attributes = _with_attributes(tracer), _with_ready_attributes(tracer)
@@ -151,7 +190,20 @@ def open_contender(endpoint: str) -> Contender:
         "task": _task_case(tracer),
         "unsampled": Case(child_of(UNSAMPLED, empty(span)), child_of(SAMPLED, empty(span)), 0, 1),
         "unsampled-attributes": Case(child_of(UNSAMPLED, ready_attributes), child_of(SAMPLED, ready_attributes), 0, 1),
+        **_log_cases(tracer, logger_provider),
         **_instrumentation_cases(provider),
         **_starlette_cases(provider),
     }
-    return Contender(_versions(), cases, provider.force_flush, lambda: exporter.exported, provider.shutdown)
+
+    def drain() -> None:
+        provider.force_flush()
+        logger_provider.force_flush()
+
+    def close() -> None:
+        provider.shutdown()
+        logger_provider.shutdown()
+
+    def exported() -> int:
+        return exporter.exported + log_exporter.exported
+
+    return Contender(_versions(), cases, drain, exported, close)

@@ -68,6 +68,7 @@ impl LinesExporter {
             let line = match self.signal {
                 Signal::Traces => json::traces(request),
                 Signal::Metrics => json::metrics(request),
+                Signal::Logs => json::logs(request),
             };
             let mut line = line.ok_or("the request cannot be written as JSON")?;
             line.push(b'\n');

@@ -1,10 +1,11 @@
-//! Where finished spans and collected metrics go. An exporter gets whole `ExportTraceServiceRequest` or
-//! `ExportMetricsServiceRequest` messages, already encoded; the transports are the same for both.
+//! Where finished spans, log records and collected metrics go. An exporter gets whole `ExportTraceServiceRequest`,
+//! `ExportLogsServiceRequest` or `ExportMetricsServiceRequest` messages, already encoded; the transports are the same.
 //!
 //! Exporters live on the worker thread and never touch Python. One call is one attempt: the worker owns retries, the
 //! deadline and the counting of losses.
 
 pub mod console;
+pub mod console_logs;
 pub mod console_metrics;
 mod endpoint;
 #[doc(hidden)]
@@ -29,16 +30,12 @@ use futures::future::BoxFuture;
 use crate::config::{ExporterConfig, OutputFormat, Signal};
 use crate::error::Error;
 
-/// What to do about a destination that does not take metrics.
-const NO_METRICS: &str = "if it takes no metrics, set OTEL_METRICS_EXPORTER=none; if it does, check \
-                          OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-
 /// What came of one attempt to deliver one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination took the request.
     Delivered {
-        /// Spans or data points it said it refused (`partial_success.rejected_spans`, `rejected_data_points`).
+        /// What it said it refused (`partial_success.rejected_spans`, `rejected_data_points`, `rejected_log_records`).
         rejected: u64,
         /// What it said about them, or a warning without rejections.
         message: Option<String>,
@@ -93,8 +90,8 @@ pub trait Exporter: Send {
     /// Called once, on the worker, when the first item is on its way.
     fn start(&mut self) {}
 
-    /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `items` spans or
-    /// `ExportMetricsServiceRequest` of as many metrics.
+    /// Makes one attempt to deliver `request`, an encoded `ExportTraceServiceRequest` of `items` spans, or
+    /// `ExportLogsServiceRequest` of as many log records, or `ExportMetricsServiceRequest` of as many metrics.
     ///
     /// The worker drops the future when the deadline passes, so it must be safe to drop at any await.
     fn export(&mut self, request: Bytes, items: usize) -> BoxFuture<'_, Outcome>;
@@ -188,6 +185,7 @@ pub fn build(config: &ExporterConfig, signal: Signal) -> Result<Box<dyn Exporter
         ExporterConfig::Console => match signal {
             Signal::Traces => Box::new(console::ConsoleExporter::new()),
             Signal::Metrics => Box::new(console_metrics::ConsoleMetricsExporter::new()),
+            Signal::Logs => Box::new(console_logs::ConsoleLogsExporter::new()),
         },
         ExporterConfig::Output(output) => match output.format {
             OutputFormat::Pretty => Box::new(console::ConsoleExporter::on(&output.stream)),

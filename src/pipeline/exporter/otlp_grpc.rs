@@ -21,7 +21,7 @@ use tonic::{Code, Request, Status};
 
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{delivered, excerpt, is_about_size, retry_info};
-use super::{Exporter, NO_METRICS, Outcome, proxy, tls};
+use super::{Exporter, Outcome, proxy, tls};
 use crate::config::{Compression, OtlpConfig, Signal};
 use crate::error::Error;
 
@@ -34,6 +34,7 @@ fn export_path(signal: Signal) -> PathAndQuery {
     PathAndQuery::from_static(match signal {
         Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
         Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     })
 }
 
@@ -170,7 +171,9 @@ fn failed(status: &Status, endpoint: &Endpoint, signal: Signal) -> Outcome {
             Outcome::Retryable { after, error }
         }
         Code::ResourceExhausted if after.is_none() => Outcome::Rejected { error },
-        Code::Unimplemented if signal == Signal::Metrics => Outcome::Unsupported { error },
+        Code::Unimplemented if signal.when_unsupported().is_some() => {
+            Outcome::Unsupported { error }
+        }
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::ResourceExhausted
@@ -200,11 +203,11 @@ fn describe(status: &Status, endpoint: &Endpoint, signal: Signal) -> String {
         Code::Unauthenticated | Code::PermissionDenied => {
             text.push_str("; check the credentials in OTEL_EXPORTER_OTLP_HEADERS");
         }
-        Code::Unimplemented if signal == Signal::Metrics => {
+        Code::Unimplemented => {
             text.push_str("; ");
-            text.push_str(NO_METRICS);
+            let advice = signal.when_unsupported();
+            text.push_str(advice.unwrap_or("is this an OTLP receiver that takes traces?"));
         }
-        Code::Unimplemented => text.push_str("; is this an OTLP receiver that takes traces?"),
         _ => {}
     }
     text

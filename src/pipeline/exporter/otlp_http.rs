@@ -18,7 +18,7 @@ use url::Url;
 
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{self, excerpt, retry_after};
-use super::{Exporter, NO_METRICS, Outcome, proxy, tls};
+use super::{Exporter, Outcome, proxy, tls};
 use crate::config::{Compression, Encoding, OtlpConfig, Signal};
 use crate::error::Error;
 use crate::wire::json;
@@ -88,6 +88,7 @@ impl OtlpHttpExporter {
                 let json = match self.signal {
                     Signal::Traces => json::traces(&request),
                     Signal::Metrics => json::metrics(&request),
+                    Signal::Logs => json::logs(&request),
                 };
                 let Some(json) = json else {
                     let error = "the request cannot be written as JSON".to_owned();
@@ -143,7 +144,7 @@ impl OtlpHttpExporter {
             StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED
-                if self.signal == Signal::Metrics =>
+                if self.signal.when_unsupported().is_some() =>
             {
                 Outcome::Unsupported { error }
             }
@@ -169,14 +170,16 @@ impl OtlpHttpExporter {
         if !message.is_empty() {
             text = format!("{text}: {message}");
         }
+        let unsupported = matches!(
+            status,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+        );
+        if unsupported && let Some(advice) = self.signal.when_unsupported() {
+            return format!("{text}; {advice}");
+        }
         let advice = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "check the credentials in OTEL_EXPORTER_OTLP_HEADERS".to_owned()
-            }
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
-                if self.signal == Signal::Metrics =>
-            {
-                NO_METRICS.to_owned()
             }
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
                 "check the path: collectors usually take spans at /v1/traces, which OTEL_EXPORTER_OTLP_ENDPOINT gets \

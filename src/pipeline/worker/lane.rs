@@ -1,4 +1,4 @@
-//! Several destinations for spans: each has a queue and a loop of its own on the worker thread, a lane, so that one that is
+//! Several destinations for spans, or for log records: each has a queue and a loop of its own on the worker thread, a lane, so that one that is
 //! slow or dead neither holds up the others nor makes them lose anything.
 //!
 //! A request is encoded once; all lanes hold the same bytes. A lane's queue has the bounds of the batch; what finds no room
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Command;
-use crate::config::BatchConfig;
+use crate::config::{BatchConfig, Signal};
 use crate::diagnostic::{self, Level};
 use crate::pipeline::delivery::{Delivery, Destination, Tally};
 
@@ -25,8 +25,8 @@ pub(super) type Settle = Arc<dyn Fn(&[Tally], usize) + Send + Sync>;
 /// A request that every lane has.
 struct Shipment {
     request: Bytes,
-    /// Its last bytes are the spans.
-    spans_len: usize,
+    /// The items in it, one after the other.
+    items: Bytes,
     count: usize,
     tallies: Mutex<Vec<Tally>>,
     destinations: usize,
@@ -34,10 +34,6 @@ struct Shipment {
 }
 
 impl Shipment {
-    fn spans(&self) -> &[u8] {
-        &self.request[self.request.len() - self.spans_len..]
-    }
-
     /// One destination is done with it; the last one settles it.
     fn settled_by_one(&self, tally: Tally) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +68,7 @@ pub(super) struct Lanes {
     each: Vec<Lane>,
     max_bytes: usize,
     max_spans: usize,
+    signal: Signal,
     settle: Settle,
 }
 
@@ -79,6 +76,7 @@ impl Lanes {
     /// Starts a lane for each destination. Called inside the worker's runtime, which runs them.
     pub(super) fn start(
         destinations: Vec<Destination>,
+        signal: Signal,
         config: &BatchConfig,
         delivery: &Delivery,
         settle: Settle,
@@ -100,15 +98,17 @@ impl Lanes {
             each: lanes.collect(),
             max_bytes: config.max_queue_bytes,
             max_spans: config.max_queue_spans.unwrap_or(usize::MAX),
+            signal,
             settle,
         }
     }
 
-    /// Puts `request`, which ends in `spans_len` bytes of `count` spans, into every lane that has room.
-    pub(super) fn deliver(&self, request: Bytes, spans_len: usize, count: usize) {
+    /// Puts `request`, which holds `items`, which are `count`, into every lane that has room.
+    pub(super) fn deliver(&self, request: Bytes, items: Bytes, count: usize) {
+        let len = items.len();
         let shipment = Arc::new(Shipment {
             request,
-            spans_len,
+            items,
             count,
             tallies: Mutex::default(),
             destinations: self.each.len(),
@@ -116,20 +116,26 @@ impl Lanes {
         });
         for lane in &self.each {
             let held = &lane.held;
-            let has_room = held.bytes.load(Ordering::Relaxed) + spans_len <= self.max_bytes
+            let has_room = held.bytes.load(Ordering::Relaxed) + len <= self.max_bytes
                 && held.spans.load(Ordering::Relaxed) + count <= self.max_spans;
             if has_room {
-                held.bytes.fetch_add(spans_len, Ordering::Relaxed);
+                held.bytes.fetch_add(len, Ordering::Relaxed);
                 held.spans.fetch_add(count, Ordering::Relaxed);
                 if lane.jobs.send(Job::Deliver(Arc::clone(&shipment))).is_ok() {
                     continue;
                 }
             }
-            diagnostic::log_once(Level::Warn, "destination-queue-full", || {
+            let cause = match self.signal {
+                Signal::Logs => "destination-queue-full-logs",
+                _ => "destination-queue-full",
+            };
+            diagnostic::log_once(Level::Warn, cause, || {
                 format!(
-                    "spans do not reach {}: its queue is full ({} bytes), and they are dropped for this destination. It takes \
-                     them slower than they end, or cannot be reached; see rvh_trace.stats()",
-                    lane.name, self.max_bytes
+                    "{} do not reach {}: its queue is full ({} bytes), and they are dropped for this destination. It takes \
+                     them slower than they come, or cannot be reached; see rvh_trace.stats()",
+                    self.signal.items(),
+                    lane.name,
+                    self.max_bytes
                 )
             });
             shipment.settled_by_one(Tally {
@@ -168,9 +174,10 @@ async fn run(
                 let deadline = Instant::now() + timeout;
                 let tally = delivery
                     .clone()
-                    .deliver_in_parts(&mut destination, request, shipment.spans(), count, deadline)
+                    .deliver_in_parts(&mut destination, request, &shipment.items, count, deadline)
                     .await;
-                held.bytes.fetch_sub(shipment.spans_len, Ordering::Relaxed);
+                held.bytes
+                    .fetch_sub(shipment.items.len(), Ordering::Relaxed);
                 held.spans.fetch_sub(count, Ordering::Relaxed);
                 shipment.settled_by_one(tally);
             }

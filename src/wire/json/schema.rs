@@ -1,4 +1,4 @@
-//! The OTLP messages of spans and metrics, as far as JSON must know them: numbers, names and kinds of their fields, from
+//! The OTLP messages of spans, metrics and log records, as far as JSON must know them: numbers, names and kinds of their fields, from
 //! `opentelemetry/proto` 1.9.
 //!
 //! A field that is missing here is missing in the JSON and nothing else; the tests compare with the official
@@ -89,6 +89,37 @@ pub(super) static METRICS: Message = Message(&[many(
         one(3, "schemaUrl", String),
     ])),
 )]);
+
+/// `ExportLogsServiceRequest`
+pub(super) static LOGS: Message = Message(&[many(
+    1,
+    "resourceLogs",
+    Kind::Message(&Message(&[
+        one(1, "resource", Kind::Message(&RESOURCE)),
+        many(2, "scopeLogs", Kind::Message(&SCOPE_LOGS)),
+        one(3, "schemaUrl", String),
+    ])),
+)]);
+
+static SCOPE_LOGS: Message = Message(&[
+    one(1, "scope", Kind::Message(&SCOPE)),
+    many(2, "logRecords", Kind::Message(&LOG_RECORD)),
+    one(3, "schemaUrl", String),
+]);
+
+static LOG_RECORD: Message = Message(&[
+    one(1, "timeUnixNano", Fixed64),
+    one(11, "observedTimeUnixNano", Fixed64),
+    one(2, "severityNumber", Enum),
+    one(3, "severityText", String),
+    one(5, "body", Kind::Message(&ANY_VALUE)),
+    many(6, "attributes", Kind::Message(&KEY_VALUE)),
+    one(7, "droppedAttributesCount", UInt32),
+    one(8, "flags", Fixed32),
+    one(9, "traceId", Hex),
+    one(10, "spanId", Hex),
+    one(12, "eventName", String),
+]);
 
 static RESOURCE: Message = Message(&[
     many(1, "attributes", Kind::Message(&KEY_VALUE)),

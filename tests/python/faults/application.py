@@ -16,6 +16,7 @@ from process import child_env
 END_TIMEOUT_S = 60.0
 WAIT_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.01
+OF_SPANS = {"schedule_delay_ms", "export_timeout_ms", "max_queue_size", "max_export_batch_size"}
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,22 @@ class Outcome:
 
 @contextmanager
 def application(
-    endpoint: str, protocol: str, *, run_by: Sequence[str] = (), **arguments: Any
+    endpoint: str, protocol: str, signal: str = "traces", /, *, run_by: Sequence[str] = (), **arguments: Any
 ) -> Generator[Application]:
     """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export.
 
-    `run_by` is a command that becomes it.
+    Arguments that are those of spans alone become the variables of log records where these are the `signal`. `run_by` is a
+    command that becomes it.
     """
     environ = child_env(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
-    asked = json.dumps({"schedule_delay_ms": 600_000, "endpoint": endpoint, "protocol": protocol} | arguments)
+    arguments = {"schedule_delay_ms": 600_000, "endpoint": endpoint, "protocol": protocol} | arguments
+    if signal != "traces":
+        for name in set(arguments) & OF_SPANS:
+            environ[f"OTEL_BLRP_{name.removesuffix('_ms').upper()}"] = str(arguments.pop(name))
+    if signal == "logs":
+        arguments["exporter"] = "none"
     popen = subprocess.Popen(
-        [*run_by, sys.executable, "-W", "error", "-m", "faults.child", asked],
+        [*run_by, sys.executable, "-W", "error", "-m", "faults.child", json.dumps(arguments), signal],
         env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -125,9 +132,11 @@ def application(
                 popen.kill()
 
 
-def run_application(endpoint: str, protocol: str, *, rounds: list[int], **arguments: Any) -> Outcome:
-    """Spans and a flush for each round, and a shutdown."""
-    with application(endpoint, protocol, **arguments) as running:
+def run_application(
+    endpoint: str, protocol: str, signal: str = "traces", /, *, rounds: list[int], **arguments: Any
+) -> Outcome:
+    """Spans, or log records, and a flush for each round, and a shutdown."""
+    with application(endpoint, protocol, signal, **arguments) as running:
         for spans in rounds:
             running.make(spans)
             running.flush()

@@ -1,6 +1,7 @@
 """The application of a scenario: does what it is asked on standard input, a JSON object a line, and answers likewise.
 
-`python -m faults.child '{"endpoint": ..., ...}'` takes the arguments of `init_tracing`. Requests:
+`python -m faults.child '{"endpoint": ..., ...}' traces` takes the arguments of `init_tracing`. With `logs` behind them
+it makes log records in place of spans, with `both` one in each span. Requests:
 
 - `{"make": 10}`: ends ten spans, numbered on;
 - `{"load": 20}`: ends as many at every turn from now on, none at 0;
@@ -15,12 +16,14 @@ Every answer has what the call returned, its seconds, how often another task of 
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from typing import Any
 
 import rvh_trace
 from rvh_trace import span
+from rvh_trace.logging import LoggingHandler
 
 TICK_S = 0.005
 
@@ -32,6 +35,11 @@ class Application:
         self.number = 0
         self.ticks = 0
         self.load = 0
+        self.logger = logging.getLogger("faults")
+        self.signal = sys.argv[2]
+        if self.signal != "traces":
+            self.logger.setLevel(logging.INFO)
+            self.logger.addHandler(LoggingHandler())
 
     async def tick(self) -> None:
         while True:
@@ -41,8 +49,12 @@ class Application:
 
     def make(self, spans: int) -> None:
         for _ in range(spans):
-            with span("op", number=self.number):
-                self.number += 1
+            if self.signal == "logs":
+                self.logger.info("op", extra={"number": self.number})
+            else:
+                with span("op", number=self.number):
+                    self.logger.info("op", extra={"number": self.number})
+            self.number += 1
 
     async def do(self, asked: dict[str, Any]) -> bool | None:
         self.number = asked.get("first", self.number)
@@ -64,6 +76,9 @@ def balanced(stats: Any) -> Any:
     """Nothing is ever unaccounted for."""
     accounted = stats["exported"] + stats["spooled"] + stats["pending"] + sum(stats["dropped"].values())
     assert stats["ended"] == accounted, stats
+    logs = stats["logs"]
+    assert logs["created"] == logs["exported"] + logs["pending"] + sum(logs["dropped"].values()), stats
+    assert stats["swallowed_errors"] == 0, stats
     return stats
 
 

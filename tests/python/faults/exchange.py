@@ -16,6 +16,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
@@ -50,9 +55,9 @@ class Ledger:
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     taken: list[int] = field(default_factory=list)
-    """The numbers of the spans whose requests were answered with success."""
+    """The numbers of the spans, or log records, whose requests were answered with success."""
     seen: list[int] = field(default_factory=list)
-    """The numbers of the spans of every complete request."""
+    """The numbers of the spans, or log records, of every complete request."""
     requests: int = 0
     connections: int = 0
 
@@ -64,6 +69,8 @@ class Exchange:
         self.sock = sock
         self.ledger = ledger
         self.stopped = stopped
+        self.path = ""
+        """Of the resource or the method: it names the signal."""
         self.content_type = PROTOBUF
         self.encoding = ""
         self.body = b""
@@ -79,9 +86,15 @@ class Exchange:
 
     @cached_property
     def numbers(self) -> list[int]:
-        """The attribute `number` of every span of the request."""
+        """The attribute `number` of every span, or log record, of the request."""
         raw = gzip.decompress(self.body) if self.encoding == "gzip" else self.body
+        if self.is_of_logs:
+            return _numbers_of_logs(raw)
         return _numbers_of_json(raw) if self.content_type == JSON else _numbers_of_protobuf(raw)
+
+    @property
+    def is_of_logs(self) -> bool:
+        return "logs" in self.path
 
     def hang(self) -> None:
         """Nothing more, and what is unread when the server is stopped stays so."""
@@ -127,6 +140,9 @@ class Exchange:
             return b"{}" if self.content_type == JSON else b""
         if self.content_type == JSON:
             return json.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": message}}).encode()
+        if self.is_of_logs:
+            partial_of_logs = ExportLogsPartialSuccess(rejected_log_records=rejected, error_message=message)
+            return ExportLogsServiceResponse(partial_success=partial_of_logs).SerializeToString()
         partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message=message)
         return ExportTraceServiceResponse(partial_success=partial).SerializeToString()
 
@@ -186,5 +202,17 @@ def _numbers_of(request: ExportTraceServiceRequest) -> list[int]:
         for scope_spans in group.scope_spans
         for span in scope_spans.spans
         for attribute in span.attributes
+        if attribute.key == "number"
+    ]
+
+
+def _numbers_of_logs(raw: bytes) -> list[int]:
+    request = ExportLogsServiceRequest.FromString(raw)
+    return [
+        attribute.value.int_value
+        for group in request.resource_logs
+        for scope_logs in group.scope_logs
+        for record in scope_logs.log_records
+        for attribute in record.attributes
         if attribute.key == "number"
     ]

@@ -89,6 +89,7 @@ def exchanges(first: GrpcExchange) -> Iterator[GrpcExchange]:
                     case RequestReceived(stream_id=int(stream), headers=headers):
                         call = calls[stream] = GrpcExchange(first.sock, first.ledger, first.stopped)
                         call.attach(connection, lock, stream)
+                        call.path = _text(headers, ":path")
                         call.encoding = _text(headers, "grpc-encoding")
                         yield call
                     case DataReceived(stream_id=int(stream), data=bytes(part)):

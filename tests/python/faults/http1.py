@@ -20,7 +20,8 @@ class Http1Exchange(Exchange):
             buffered += data
         head, _, rest = bytes(buffered).partition(b"\r\n\r\n")
         buffered[:] = rest
-        lines = head.decode("latin-1").split("\r\n")[1:]
+        request_line, *lines = head.decode("latin-1").split("\r\n")
+        self.path = request_line.split(" ")[1]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         self.content_type = headers["content-type"]
         self.encoding = headers.get("content-encoding", "")
