@@ -84,9 +84,9 @@ pub(super) fn inject(context: &SpanContext, carrier: &mut dyn CarrierMut) {
     }
     for (name, value) in members(state) {
         // Who decided to keep it says nothing of a trace that somebody else decided on, or that is not kept.
-        let is_stale = name == "t.dm" && !(agrees && context.is_sampled());
+        let keeps_decider = agrees && context.is_sampled();
         if let Some(name) = name.strip_prefix("t.")
-            && !is_stale
+            && (name != "dm" || keeps_decider)
             && is_tag_name(name.as_bytes())
         {
             let tag = [TAG_PREFIX, name, "=", &*decoded(value)].concat();
