@@ -7,6 +7,7 @@ pub mod batch;
 pub(crate) mod delivery;
 pub mod exporter;
 pub mod spool;
+mod timer;
 pub mod waterfall;
 pub mod worker;
 

@@ -16,7 +16,8 @@ use super::lane::Lanes;
 use crate::config::Signal;
 use crate::pipeline::batch::{KEPT_CAPACITY, Spans};
 use crate::pipeline::delivery::{Delivery, Destination, Tally};
-use crate::pipeline::{BuildExporters, Pipeline, spool};
+use crate::pipeline::timer::Timer;
+use crate::pipeline::{BuildExporters, LONGEST_TIMEOUT, Pipeline, spool};
 use crate::stats::DropReason;
 use crate::wire::span::take_spans;
 
@@ -33,6 +34,8 @@ pub(super) struct Loop {
     way: Way,
     commands: UnboundedReceiver<Command>,
     delivery: Delivery,
+    /// Of the schedule delay.
+    timer: Timer,
     /// The buffer that goes back into the queue at the next swap.
     spare: Spans,
     /// The memory of the last request, for the next one: mapped anew it costs a page fault every 4 KiB.
@@ -73,6 +76,7 @@ impl Loop {
             way,
             commands,
             delivery,
+            timer: Timer::default(),
             spare: Spans::default(),
             spare_request: Vec::new(),
         }
@@ -80,6 +84,7 @@ impl Loop {
 
     pub(super) async fn run(mut self) {
         loop {
+            let due = Instant::now() + self.pipeline.config.schedule_delay.min(LONGEST_TIMEOUT);
             tokio::select! {
                 // In order: a command that is there is answered before another wait begins.
                 biased;
@@ -95,7 +100,7 @@ impl Loop {
                     None => return,
                 },
                 () = self.pipeline.batch.woken() => self.send_waiting().await,
-                () = tokio::time::sleep(self.pipeline.config.schedule_delay) => self.send_waiting().await,
+                () = self.timer.passed(due) => self.send_waiting().await,
             }
         }
     }
@@ -117,18 +122,20 @@ impl Loop {
 
     async fn send_waiting(&mut self) {
         let spans = self.pipeline.batch.take(std::mem::take(&mut self.spare));
-        let mut rest = spans.bytes.as_slice();
+        let (mut rest, mut left) = (spans.bytes.as_slice(), spans.count);
         while !rest.is_empty() {
-            let (count, end) = take_spans(
-                rest,
-                self.pipeline.config.max_export_batch_size,
-                self.pipeline.config.max_request_bytes,
-            );
+            let config = &self.pipeline.config;
+            let (max_spans, max_bytes) = (config.max_export_batch_size, config.max_request_bytes);
+            let (count, end) = if left <= max_spans && rest.len() <= max_bytes {
+                (left, rest.len())
+            } else {
+                take_spans(rest, max_spans, max_bytes)
+            };
             if count == 0 {
                 break;
             }
             self.send(&rest[..end], count).await;
-            rest = &rest[end..];
+            (rest, left) = (&rest[end..], left - count);
         }
         self.spare = spans;
     }
