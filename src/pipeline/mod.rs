@@ -8,6 +8,7 @@ pub(crate) mod delivery;
 pub mod exporter;
 pub(crate) mod span_line;
 pub mod spool;
+mod timer;
 pub mod waterfall;
 pub mod worker;
 

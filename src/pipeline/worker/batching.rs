@@ -19,7 +19,8 @@ use super::lane::Lanes;
 use crate::config::{BatchConfig, Signal};
 use crate::pipeline::batch::{Batch, KEPT_CAPACITY, Spans};
 use crate::pipeline::delivery::{Delivery, Destination, Tally};
-use crate::pipeline::{BuildExporters, Pipeline, spool};
+use crate::pipeline::timer::Timer;
+use crate::pipeline::{BuildExporters, LONGEST_TIMEOUT, Pipeline, spool};
 use crate::stats::{DropReason, Stats};
 use crate::wire::span::take_spans;
 
@@ -49,6 +50,8 @@ pub(super) struct Loop {
     way: Way,
     commands: UnboundedReceiver<Command>,
     delivery: Delivery,
+    /// Of the schedule delay.
+    timer: Timer,
     /// The buffer that goes back into the queue at the next swap.
     spare: Spans,
     /// The memory of the last request, for the next one: mapped anew it costs a page fault every 4 KiB.
@@ -68,6 +71,7 @@ impl Loop {
             way: Way::Unopened,
             commands,
             delivery,
+            timer: Timer::default(),
             spare: Spans::default(),
             spare_request: Vec::new(),
         };
@@ -112,6 +116,7 @@ impl Loop {
     pub(super) async fn run(mut self) {
         loop {
             let is_open = !matches!(self.way, Way::Unopened);
+            let due = Instant::now() + self.queue.config.schedule_delay.min(LONGEST_TIMEOUT);
             tokio::select! {
                 // In order: a command that is there is answered before another wait begins.
                 biased;
@@ -129,9 +134,7 @@ impl Loop {
                     None => return,
                 },
                 () = self.queue.batch.woken() => self.woken().await,
-                () = tokio::time::sleep(self.queue.config.schedule_delay), if is_open => {
-                    self.send_waiting().await;
-                }
+                () = self.timer.passed(due), if is_open => self.send_waiting().await,
             }
         }
     }
@@ -166,18 +169,20 @@ impl Loop {
 
     async fn send_waiting(&mut self) {
         let spans = self.queue.batch.take(std::mem::take(&mut self.spare));
-        let mut rest = spans.bytes.as_slice();
+        let (mut rest, mut left) = (spans.bytes.as_slice(), spans.count);
         while !rest.is_empty() {
-            let (count, end) = take_spans(
-                rest,
-                self.queue.config.max_export_batch_size,
-                self.queue.config.max_request_bytes,
-            );
+            let config = self.queue.config;
+            let (max_spans, max_bytes) = (config.max_export_batch_size, config.max_request_bytes);
+            let (count, end) = if left <= max_spans && rest.len() <= max_bytes {
+                (left, rest.len())
+            } else {
+                take_spans(rest, max_spans, max_bytes)
+            };
             if count == 0 {
                 break;
             }
             self.send(&rest[..end], count).await;
-            rest = &rest[end..];
+            (rest, left) = (&rest[end..], left - count);
         }
         self.spare = spans;
     }

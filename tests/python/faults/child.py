@@ -4,7 +4,7 @@
 it makes log records in place of spans, with `both` one in each span. Requests:
 
 - `{"make": 10}`: ends ten spans, numbered on;
-- `{"load": 20}`: ends as many at every turn from now on, none at 0;
+- `{"load": 20}`: ends as many at every turn from now on, none at 0, and none while more than `pending` wait, if given;
 - `{"first": 1000}`, with either of them: the number of the next span;
 - `{"flush": 5000}`: `aflush`;
 - `{"shutdown": 2000}`: `ashutdown`, the last request;
@@ -40,12 +40,14 @@ class Application:
         if self.signal != "traces":
             self.logger.setLevel(logging.INFO)
             self.logger.addHandler(LoggingHandler())
+        self.pending = sys.maxsize
 
     async def tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self.ticks += 1
-            self.make(self.load)
+            if rvh_trace.stats()["pending"] <= self.pending:
+                self.make(self.load)
 
     def make(self, spans: int) -> None:
         for _ in range(spans):
@@ -58,6 +60,7 @@ class Application:
 
     async def do(self, asked: dict[str, Any]) -> bool | None:
         self.number = asked.get("first", self.number)
+        self.pending = asked.get("pending", self.pending)
         match asked:
             case {"make": spans}:
                 self.make(spans)

@@ -19,6 +19,8 @@ from .scenario import PROTOCOLS
 LOAD = 20
 """Spans at every turn of the application's loop, which takes 5 ms."""
 QUEUE = 2_048
+PENDING = QUEUE * 3 // 4
+"""When this many wait the application waits too: a collector that is up and slow is no outage."""
 BATCH = 128
 OUTAGE = 2 * QUEUE
 """Spans that an outage lasts for."""
@@ -76,7 +78,7 @@ def test_nothing_is_lost_when_the_collector_is_killed_and_comes_back(site: Site)
     held = Counter[int]()
     in_doubt: list[list[int]] = []
     with site.application() as running:
-        running.ask(load=LOAD)
+        running.ask(load=LOAD, pending=PENDING)
         for holds in (False, True, False, True):
             with site.collector(holds=holds) as collector:
                 seen = len(collector.requests)
@@ -109,13 +111,13 @@ def test_nothing_is_lost_when_the_collector_is_killed_and_comes_back(site: Site)
 def test_nothing_is_lost_when_the_application_is_killed(site: Site) -> None:
     """Once while it writes, once while it sends what the first has left; the third delivers all."""
     with site.application() as first:
-        first.ask(load=LOAD)
+        first.ask(load=LOAD, pending=PENDING)
         kept_by_first = wait_until_spooled(first, OUTAGE)
         first.kill()
 
     second_begins = 1_000_000
     with site.application() as second:
-        second.ask(first=second_begins, load=LOAD)
+        second.ask(first=second_begins, load=LOAD, pending=PENDING)
         kept_by_second = wait_until_spooled(second, OUTAGE)
         with site.collector() as collector:
             stats = second.wait_until(lambda stats: stats["recovered"] > 0)
