@@ -24,7 +24,10 @@ mod host;
 #[cfg(feature = "tracing")]
 mod layer;
 mod log;
+#[cfg(feature = "pyo3")]
+pub mod python;
 mod span;
+pub mod task;
 
 pub use attribute::{Attribute, Value};
 pub use context::{Attached, Context, PythonScope};

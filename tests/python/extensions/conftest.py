@@ -1,19 +1,25 @@
 """The extension module of these tests: built once, apart from the library, as a user would build it."""
 
+import asyncio
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from building import build
 from interpreter import Finished, run_quietly, run_script
 
 ROOT = Path(__file__).parents[3]
 TARGET = ROOT / "target" / "extensions"
 BUILD_TIMEOUT_S = 1200
+UNTIL_S = 30.0
 
 
 def build_extension(profile: str = "dev") -> Path:
@@ -87,3 +93,32 @@ def finish_extension(extension_path: Path) -> Any:
 def with_extension(path: Path) -> dict[str, str]:
     before = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": os.pathsep.join([str(path), *([before] if before else [])])}
+
+
+@pytest.fixture(scope="session")
+def futures_directory() -> Path:
+    """Where the module `futures_extension` is."""
+    return build(Path(__file__).parent / "futures", "futures_extension")
+
+
+@pytest.fixture(scope="session")
+def futures(futures_directory: Path) -> ModuleType:
+    """The module `futures_extension`: Rust futures and streams under Python."""
+    sys.path.insert(0, str(futures_directory))
+    try:
+        return importlib.import_module("futures_extension")
+    finally:
+        sys.path.remove(str(futures_directory))
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Waits for a condition, which another thread makes true."""
+
+    async def until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + UNTIL_S
+        while not condition():
+            assert time.monotonic() < deadline, "it never came true"
+            await asyncio.sleep(0.001)
+
+    return until
