@@ -27,7 +27,7 @@ test: test-rust test-python ## Every Rust and Python test
 
 test-rust:
 	cargo test --workspace --no-default-features
-	cargo test -p rvh_trace_client --all-features
+	cargo test -p rvh_trace_client --features http,opentelemetry
 
 test-python: $(BUILT) $(VENV)/.group-test
 	RVH_TRACE_STRICT=1 $(BIN)/python -m pytest

@@ -149,13 +149,13 @@ where
             fields.finish();
             if level <= &options.log {
                 let message = fields.name().unwrap_or(metadata.name());
-                log_raw(severity(*level), metadata.target(), message, fields.raw());
+                let target = fields.log_target().unwrap_or(metadata.target());
+                log_raw(severity(*level), target, message, fields.raw());
             }
             if level > &options.events {
                 return;
             }
-            fields.push_static("level", level.as_str());
-            fields.push_static("target", metadata.target());
+            fields.push_origin(metadata);
             let is_error = *level == Level::ERROR && options.error_status;
             let write = |span: *mut std::ffi::c_void| write_event(span, fields, metadata, is_error);
             if let Some(parent) = event.parent() {

@@ -24,6 +24,8 @@ mod host;
 #[cfg(feature = "tracing")]
 mod layer;
 mod log;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 #[cfg(feature = "pyo3")]
 pub mod python;
 mod span;

@@ -104,7 +104,11 @@ impl Carried {
     fn new(context: Context) -> Self {
         Self {
             #[cfg(feature = "opentelemetry")]
-            opentelemetry: opentelemetry_context(&context),
+            opentelemetry: if context.is_valid() {
+                context.to_opentelemetry()
+            } else {
+                opentelemetry::Context::current()
+            },
             context,
         }
     }
@@ -123,24 +127,4 @@ struct AttachedEverywhere {
     #[cfg(feature = "opentelemetry")]
     _opentelemetry: opentelemetry::ContextGuard,
     _own: Attached,
-}
-
-/// The same ids, as the `opentelemetry` crate has them: its propagators then inject this span, and its tracers start children of it.
-#[cfg(feature = "opentelemetry")]
-fn opentelemetry_context(context: &Context) -> opentelemetry::Context {
-    use opentelemetry::trace::{
-        SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
-    };
-
-    let parent = opentelemetry::Context::current();
-    if !context.is_valid() {
-        return parent;
-    }
-    parent.with_remote_span_context(SpanContext::new(
-        TraceId::from_bytes(context.trace_id()),
-        SpanId::from_bytes(context.span_id()),
-        TraceFlags::new(context.trace_flags()),
-        context.is_remote(),
-        TraceState::default(),
-    ))
 }

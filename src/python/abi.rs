@@ -117,20 +117,18 @@ fn swallow(cause: &'static str, panic: &(dyn Any + Send)) {
 fn guarded_attached<T>(
     py: Python<'_>,
     cause: &'static str,
-    otherwise: T,
     run: impl FnOnce() -> PyResult<T>,
-) -> T {
-    let set_before = PyErr::take(py);
-    let result = match errors::guard(py, cause, run) {
-        Ok(result) => result.unwrap_or(otherwise),
-        // In strict mode, or an interrupt: there is nobody to raise it to.
-        Err(error) => {
+) -> Option<T> {
+    guarded(cause, None, || {
+        let set_before = PyErr::take(py);
+        let result = errors::guard(py, cause, run).unwrap_or_else(|error| {
+            // In strict mode, or an interrupt: there is nobody to raise it to.
             error.write_unraisable(py, None);
-            otherwise
+            None
+        });
+        if let Some(error) = set_before {
+            error.restore(py);
         }
-    };
-    if let Some(error) = set_before {
-        error.restore(py);
-    }
-    result
+        result
+    })
 }

@@ -9,6 +9,10 @@ use std::ptr::null_mut;
 use super::{ConnectError, checked};
 use crate::abi::{Api, CAPSULE};
 
+/// Where the capsule is: the two halves of its name.
+const MODULE: &CStr = c"rvh_trace._rvh_trace";
+const ATTRIBUTE: &CStr = c"_C_API";
+
 /// What the import system says when there is no such package.
 const NO_MODULE: &str = "No module named 'rvh_trace'";
 
@@ -50,7 +54,9 @@ c_api! {
     fn Py_IsInitialized() -> c_int;
     fn PyGILState_Check() -> c_int;
     fn PyGILState_GetThisThreadState() -> *mut c_void;
-    fn PyCapsule_Import(*const c_char, c_int) -> *mut c_void;
+    fn PyImport_ImportModule(*const c_char) -> Object;
+    fn PyObject_GetAttrString(Object, *const c_char) -> Object;
+    fn PyCapsule_GetPointer(Object, *const c_char) -> *mut c_void;
     fn PyErr_Fetch(*mut Object, *mut Object, *mut Object);
     fn PyErr_NormalizeException(*mut Object, *mut Object, *mut Object);
     fn PyErr_Clear();
@@ -86,8 +92,7 @@ pub(super) fn find_table() -> Result<*const Api, ConnectError> {
     if !is_attached {
         return Err(ConnectError::NotAttached);
     }
-    // SAFETY: attached; a NUL-terminated name; null with an exception set if there is no such capsule.
-    let table = unsafe { (python.PyCapsule_Import)(CAPSULE.as_ptr(), 0) }.cast::<Api>();
+    let table = python.import_table();
     if table.is_null() {
         let reason = python.take_exception();
         return Err(if reason == NO_MODULE {
@@ -101,6 +106,29 @@ pub(super) fn find_table() -> Result<*const Api, ConnectError> {
 }
 
 impl CApi {
+    /// What the capsule holds; null with an exception set if there is none.
+    ///
+    /// `PyCapsule_Import` would do it in one call, and not say why it cannot.
+    #[expect(unsafe_code, reason = "the C API is called without a binding")]
+    fn import_table(&self) -> *const Api {
+        // SAFETY: attached; NUL-terminated names; each a new reference, or null with an exception set.
+        unsafe {
+            let module = (self.PyImport_ImportModule)(MODULE.as_ptr());
+            if module.is_null() {
+                return std::ptr::null();
+            }
+            let capsule = (self.PyObject_GetAttrString)(module, ATTRIBUTE.as_ptr());
+            (self.Py_DecRef)(module);
+            if capsule.is_null() {
+                return std::ptr::null();
+            }
+            let table = (self.PyCapsule_GetPointer)(capsule, CAPSULE.as_ptr());
+            // The table stays where it is.
+            (self.Py_DecRef)(capsule);
+            table.cast()
+        }
+    }
+
     /// The text of the exception that is set, which no longer is.
     #[expect(unsafe_code, reason = "the C API is called without a binding")]
     fn take_exception(&self) -> String {

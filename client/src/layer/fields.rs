@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt::{Debug, Write};
 use std::ops::Range;
 
+use tracing_core::Metadata;
 use tracing_core::field::{Field, Visit};
 
 use crate::abi::{self, Text, value_kind};
@@ -40,6 +41,8 @@ pub(super) struct Fields {
     is_ok: Option<bool>,
     status_description: Option<Range<usize>>,
     exceptions: Vec<Exception>,
+    /// The target of a record of the `log` crate.
+    log_target: Option<Range<usize>>,
     /// What went wrong, in an event, by its place among the attributes.
     error: Option<usize>,
     pub(super) is_event: bool,
@@ -61,6 +64,7 @@ impl Fields {
             is_ok: None,
             status_description: None,
             exceptions: Vec::new(),
+            log_target: None,
             error: None,
             is_event: false,
         }
@@ -89,11 +93,17 @@ impl Fields {
         self.is_ok = None;
         self.status_description = None;
         self.exceptions.clear();
+        self.log_target = None;
         self.error = None;
         self.is_event = false;
     }
 
+    #[inline]
     fn push(&mut self, key: &'static str, kind: u32, value: abi::Value) {
+        // What `tracing-log` passes on beside the record: it belongs to the metadata.
+        if self.is_event && key.starts_with("log.") {
+            return;
+        }
         self.attributes.push(abi::Attribute {
             key: text(key.strip_prefix("r#").unwrap_or(key)),
             kind,
@@ -113,10 +123,13 @@ impl Fields {
         self.push_range(key, &range);
     }
 
-    /// Text that lives on.
-    pub(super) fn push_static(&mut self, key: &'static str, value: &str) {
-        // After `finish`: the address is the right one. Borrowed from the callsite, which outlives the call.
-        self.push(key, value_kind::TEXT, abi::Value { text: text(value) });
+    /// Adds, after [`Self::finish`], what an event says of where it comes from.
+    pub(super) fn push_origin(&mut self, metadata: &Metadata<'_>) {
+        // Both live as long as the callsite or the text, and so through the call.
+        let target = text(self.log_target().unwrap_or(metadata.target()));
+        let level = text(metadata.level().as_str());
+        self.push("level", value_kind::TEXT, abi::Value { text: level });
+        self.push("target", value_kind::TEXT, abi::Value { text: target });
     }
 
     fn push_range(&mut self, key: &'static str, range: &Range<usize>) {
@@ -148,8 +161,7 @@ impl Fields {
             match name {
                 "message" => return self.name = Some(range),
                 "error" => self.error = Some(self.attributes.len()),
-                // What `tracing-log` passes on beside the record: it has moved to the metadata.
-                name if name.starts_with("log.") => return,
+                "log.target" => return self.log_target = Some(range),
                 _ => {}
             }
         } else if let Some(special) = name.strip_prefix("otel.") {
@@ -205,6 +217,11 @@ impl Fields {
     /// `otel.name`, or the message of an event.
     pub(super) fn name(&self) -> Option<&str> {
         self.str_of(self.name.as_ref())
+    }
+
+    /// The target of a record of the `log` crate, which came by way of `tracing-log`.
+    pub(super) fn log_target(&self) -> Option<&str> {
+        self.str_of(self.log_target.as_ref())
     }
 
     /// The message of an event; `exception` if it has an error instead.

@@ -42,9 +42,7 @@ impl Place {
     /// [`Self::current`] of a thread that may not be attached.
     pub(super) fn current_if_attached() -> Option<Self> {
         let py = attached()?;
-        let found = guarded_attached(py, "reading the current span", None, || {
-            Self::current(py).map(Some)
-        })?;
+        let found = guarded_attached(py, "reading the current span", || Self::current(py))?;
         let Context { span, baggage } = &found.context;
         (span.is_valid() || !baggage.is_empty()).then_some(found)
     }

@@ -56,7 +56,7 @@ fn log_from_extension(
             )
         });
     };
-    guarded_attached(py, "logging", (), || {
+    guarded_attached(py, "logging", || {
         let logger = py
             .import("logging")?
             .call_method1("getLogger", (target.replace("::", "."),))?;

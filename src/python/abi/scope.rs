@@ -50,7 +50,7 @@ pub(super) unsafe extern "C" fn enter(
     let Some(py) = attached() else {
         return std::ptr::null_mut();
     };
-    guarded_attached(py, "using a context", std::ptr::null_mut(), || {
+    let scope = guarded_attached(py, "using a context", || {
         // SAFETY: the caller's.
         let (span, baggage) = unsafe { objects(py, span, context)? };
         let scope = Bound::new(
@@ -59,7 +59,8 @@ pub(super) unsafe extern "C" fn enter(
         )?;
         scope.get().enter(py)?;
         Ok(scope.into_ptr().cast())
-    })
+    });
+    scope.unwrap_or(std::ptr::null_mut())
 }
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
@@ -73,7 +74,7 @@ pub(super) unsafe extern "C" fn leave(scope: *mut c_void) {
             "an extension left a context of Python's without the GIL: it stays current there".into()
         });
     };
-    guarded_attached(py, "leaving a context", (), || {
+    guarded_attached(py, "leaving a context", || {
         // SAFETY: the reference that `enter` gave.
         let scope = unsafe { Bound::from_owned_ptr(py, scope.cast()) };
         scope.cast::<UseContext>()?.get().leave(py)
@@ -83,21 +84,22 @@ pub(super) unsafe extern "C" fn leave(scope: *mut c_void) {
 #[expect(unsafe_code, reason = "the interface passes pointers")]
 pub(super) unsafe extern "C" fn set(span: *mut c_void, context: *const abi::Context) -> bool {
     let Some(py) = attached() else { return false };
-    guarded_attached(py, "using a context", false, || {
+    let set = guarded_attached(py, "using a context", || {
         // SAFETY: the caller's.
         let (span, baggage) = unsafe { objects(py, span, context)? };
         current::swap(span.as_any())?;
         if let Some(baggage) = baggage {
             current::enter_baggage(baggage.as_any())?;
         }
-        Ok(true)
-    })
+        Ok(())
+    });
+    set.is_some()
 }
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
 pub(super) unsafe extern "C" fn raised(span: *mut c_void, exception: *mut c_void) {
     let Some(py) = attached() else { return };
-    guarded_attached(py, "recording an exception", (), || {
+    guarded_attached(py, "recording an exception", || {
         // SAFETY: a handle that is held or null, and a borrowed reference.
         let (shared, raised) = unsafe {
             (

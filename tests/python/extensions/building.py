@@ -1,5 +1,6 @@
 """Extension modules that tests need, built by cargo as their users would build theirs: apart from this workspace."""
 
+import faulthandler
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ def build(crate: Path, module: str, profile: str = "dev") -> Path:
     Raises:
         AssertionError: It does not build; with what cargo says.
     """
+    # A first build takes longer than a test may, and has a limit of its own.
+    faulthandler.cancel_dump_traceback_later()
     shutil.copyfile(ROOT / "Cargo.lock", crate / "Cargo.lock")
     process = subprocess.run(
         ["cargo", "build", "--profile", profile, "--manifest-path", crate / "Cargo.toml", "--target-dir", TARGET],

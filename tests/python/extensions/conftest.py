@@ -1,6 +1,7 @@
 """The extension module of these tests: built once, apart from the library, as a user would build it."""
 
 import asyncio
+import faulthandler
 import importlib
 import os
 import shutil
@@ -30,6 +31,8 @@ def build_extension(profile: str = "dev") -> Path:
     Raises:
         AssertionError: It does not build; with what cargo says.
     """
+    # A first build takes longer than a test may, and has a limit of its own.
+    faulthandler.cancel_dump_traceback_later()
     source = Path(__file__).parent / "extension"
     process = subprocess.run(
         ["cargo", "build", "--profile", profile, "--manifest-path", str(source / "Cargo.toml")],

@@ -48,9 +48,10 @@ def test_tokio_starts_with_the_first_future_and_not_before(futures_directory: Pa
     )
 
 
-@pytest.mark.parametrize(
-    "close", ["asyncio.run(main())", "loop = asyncio.new_event_loop(); loop.run_until_complete(main()); loop.close()"]
-)
+BY_HAND = "loop = asyncio.new_event_loop(); loop.run_until_complete(main()); loop.close()"
+
+
+@pytest.mark.parametrize("close", ["asyncio.run(main())", BY_HAND])
 def test_a_loop_that_closes_under_pending_futures_prints_nothing(futures_directory: Path, close: str) -> None:
     run_quietly(
         futures_directory,

@@ -251,8 +251,9 @@ fn call_and_end(callback: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
 /// Many threads below one span, each with spans of its own.
 #[pyfunction]
 fn threads(py: Python<'_>, count: usize, spans: usize) {
-    py.detach(|| {
-        let parent = info_span!("threads");
+    // Opened while Python can be asked what is current.
+    let parent = info_span!("threads");
+    py.detach(move || {
         let workers: Vec<_> = (0..count)
             .map(|worker| {
                 let parent = parent.clone();
