@@ -128,7 +128,7 @@ def test_dropping_the_future_cancels_the_task_of_python_at_every_step(
 def test_a_task_of_python_that_was_not_begun_is_never_begun(
     futures: ModuleType, spans: InMemoryExporter, run: Run, until: Any
 ) -> None:
-    made: list[Coroutine[Any, Any, None]] = []
+    made: list[Any] = []
 
     async def main() -> None:
         begun = False
