@@ -99,6 +99,7 @@ format: $(VENV)/.group-lint ## Formats Rust and Python
 	$(BIN)/ruff format .
 
 bench: $(BUILT) $(VENV)/.group-bench ## Every cost beside its baseline and the peers, in one table; ARGS="--quick" for a short run
+	$(BIN)/python tools/extension_build.py >/dev/null
 	$(BIN)/python -m benches.python $(ARGS)
 
 bench-server: $(BUILT) $(VENV)/.group-bench ## What a uvicorn server keeps of its requests a second; needs wrk; ARGS="--quick" for a short run

@@ -70,6 +70,7 @@ def _three(case: str, target: Target | None) -> tuple[Entry, ...]:
 A_THIRD = Target(1 / 3, "<= 0.33x")
 TASK_NS, TASK_TEXT = (600, "<= +0.6 us (3.11)") if sys.version_info[:2] == (3, 11) else (900, "<= +0.9 us")
 TASK = Target(TASK_NS, TASK_TEXT)
+A_TWENTIETH_MORE = Target(1.05, "<= 1.05x")
 NINETEEN_OF_TWENTY = Target(1 / 0.95, "<= 1.05x")
 
 SUBJECTS = (
@@ -132,6 +133,30 @@ SUBJECTS = (
         "ThreadPoolExecutor.submit and the call itself in a current span, no thread between; baseline: untraced",
         "adds",
         (Entry("rvh_trace, instrument_executors", "rvh_trace", "executor", Target(1_000, "<= +1.0 us")),),
+    ),
+    Subject(
+        "extension",
+        'info_span!("op") entered and left by Rust code of another extension module; baseline: the loop without it',
+        "adds",
+        (
+            Entry("rvh_trace_client, recorded", "extension", "extension", Target(600, "<= +0.6 us")),
+            Entry("rvh_trace_client, recorded, five fields", "extension", "extension-attributes"),
+            Entry("rvh_trace_client, by hand: Span::builder", "extension", "extension-builder"),
+            Entry(
+                "rvh_trace_client, filtered out", "extension-filtered", "extension-filtered", Target(20, "<= +0.02 us")
+            ),
+            Entry("rvh_trace_client, not connected", "extension-unconnected", "extension-unconnected"),
+            Entry("no subscriber", "extension-none", "extension-none"),
+        ),
+    ),
+    Subject(
+        "future",
+        "a Rust future that is ready, awaited in Python; baseline: future_into_py of pyo3-async-runtimes",
+        "ratio",
+        (
+            Entry("rvh_trace_client, in a span", "futures", "future", A_TWENTIETH_MORE),
+            Entry("rvh_trace_client, without one", "futures", "future-without-span"),
+        ),
     ),
     Subject(
         "unsampled",

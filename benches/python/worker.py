@@ -19,6 +19,11 @@ CONTENDERS = {
     "rvh_trace": (".ours", "open_contender"),
     "rvh_trace-without_metrics": (".ours", "open_without_metrics"),
     "rvh_trace-always_off": (".ours", "open_unsampled"),
+    "extension": (".extension", "open_recorded"),
+    "extension-filtered": (".extension", "open_filtered"),
+    "extension-unconnected": (".extension", "open_unconnected"),
+    "extension-none": (".extension", "open_without_subscriber"),
+    "futures": (".futures", "open_contender"),
     "opentelemetry": (".peers.opentelemetry_python", "open_contender"),
     "pytracingx": (".peers.pytracingx_by_hand", "open_contender"),
 }

@@ -14,6 +14,60 @@
 //! # }
 //! ```
 //!
+//! Where rvh_trace is not installed, or its tracing is not set up, nothing happens, at the price of a look at one flag. The extension
+//! needs no version in common with rvh_trace, neither of Rust nor of a crate: what crosses is a table of C functions, see [`abi`].
+//!
+//! # What is the parent
+//!
+//! [`Context::current`]: what was attached last to the thread, be it by [`Context::attach`] or by entering a `tracing` span; else
+//! the current span of Python, if the thread holds the GIL. A function that releases the GIL opens its span before, or attaches what
+//! is current:
+//!
+//! ```ignore
+//! #[pyfunction]
+//! #[tracing::instrument]                    // opened while Python can be asked
+//! fn compress(py: Python<'_>, level: u32) {
+//!     py.detach(|| work(level));            // spans in here are its children
+//! }
+//! ```
+//!
+//! For another thread, take the context along:
+//!
+//! ```
+//! use rvh_trace_client::Context;
+//!
+//! let context = Context::current();
+//! std::thread::spawn(move || {
+//!     let _current = context.attach();
+//!     // spans in here are children of what was current there
+//! });
+//! ```
+//!
+//! Around a call of Python code, [`Context::enter_python`] makes the innermost span of Rust the current one of Python.
+//!
+//! # Records of the `log` crate
+//!
+//! They become events by way of `tracing-log`: call `tracing_log::LogTracer::init()` in the extension. With
+//! `LayerOptions::log` events go to Python's `logging`.
+//!
+//! # Without `tracing`
+//!
+//! [`Span::builder`] starts spans by hand, and [`log()`] writes records; with `default-features = false` nothing else is built.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tracing` (default) | the layer |
+//! | `http` | `Context::inject` into and `Context::extract` from `http::HeaderMap` |
+//! | `opentelemetry` | `Context::to_opentelemetry` |
+//! | `pyo3` | Rust futures and streams that Python awaits, and the reverse |
+//!
+//! # Processes
+//!
+//! A forked child starts spans of its own; those that were open at the fork end in the parent. Threads may outlive the interpreter:
+//! what they do then is counted or dropped, never waited for.
+//!
 //! [rvh_trace]: https://pypi.org/project/rvh_trace/
 
 pub mod abi;

@@ -1,4 +1,5 @@
-# What is easier said in Python. Runs in the extension's own interpreter, with names of its own: every extension has its version.
+"""What is easier said in Python. Not a module: every extension runs its version, with names of its own."""
+
 import asyncio
 
 

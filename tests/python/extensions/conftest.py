@@ -4,60 +4,30 @@ import asyncio
 import faulthandler
 import importlib
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-from building import build
+from extension_build import FUTURES_EXTENSION, TRACED_EXTENSION, build
 from interpreter import Finished, run_quietly, run_script
 
-ROOT = Path(__file__).parents[3]
-TARGET = ROOT / "target" / "extensions"
-BUILD_TIMEOUT_S = 1200
+TIMEOUT_S = 60.0
 UNTIL_S = 30.0
 
 
-def build_extension(profile: str = "dev") -> Path:
-    """Builds the extension for this interpreter; the directory that holds it and nothing else.
-
-    Another profile than `dev` is for measuring.
-
-    Raises:
-        AssertionError: It does not build; with what cargo says.
-    """
-    # A first build takes longer than a test may, and has a limit of its own.
+def build_in_time(source: Path) -> Path:
+    """Where the module is. A first build takes longer than a test may, and has a limit of its own."""
     faulthandler.cancel_dump_traceback_later()
-    source = Path(__file__).parent / "extension"
-    process = subprocess.run(
-        ["cargo", "build", "--profile", profile, "--manifest-path", str(source / "Cargo.toml")],
-        env=os.environ | {"CARGO_TARGET_DIR": str(TARGET), "PYO3_PYTHON": sys.executable},
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=BUILD_TIMEOUT_S,
-    )
-    assert process.returncode == 0, process.stderr
-    tag = sys.implementation.cache_tag
-    directory = TARGET / "modules" / f"{tag}-{profile}"
-    directory.mkdir(parents=True, exist_ok=True)
-    built = TARGET / ("debug" if profile == "dev" else profile) / "libtraced_extension.so"
-    # Not over one that a process has open.
-    shutil.copy2(built, directory / "new")
-    (directory / "new").replace(directory / "traced_extension.so")
-    return directory
+    return build(source)
 
 
 @pytest.fixture(scope="session")
 def extension_path() -> Path:
     """Where the extension is."""
-    # The first build compiles PyO3 and more.
-    return build_extension()
+    return build_in_time(TRACED_EXTENSION)
 
 
 @pytest.fixture(scope="session")
@@ -74,34 +44,36 @@ def extension(extension_path: Path) -> ModuleType:
 
 
 @pytest.fixture
-def run_extension(extension_path: Path) -> Any:
+def run_extension(extension_path: Path) -> Callable[..., str]:
     """Runs a script that may import the extension, with exit code 0 and nothing on standard error; what it printed."""
 
-    def run(script: str, **environ: str) -> str:
-        return run_quietly(script, 60.0, **(with_extension(extension_path) | environ))
+    def run(script: str, endpoint: str = "") -> str:
+        path = python_path(extension_path)
+        return run_quietly(script, TIMEOUT_S, PYTHONPATH=path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
     return run
 
 
 @pytest.fixture
-def finish_extension(extension_path: Path) -> Any:
+def finish_extension(extension_path: Path) -> Callable[..., Finished]:
     """Runs a script that may import the extension; how it ended."""
 
-    def run(script: str, **environ: str) -> Finished:
-        return run_script(script, 60.0, **(with_extension(extension_path) | environ))
+    def run(script: str, endpoint: str = "") -> Finished:
+        path = python_path(extension_path)
+        return run_script(script, TIMEOUT_S, PYTHONPATH=path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
     return run
 
 
-def with_extension(path: Path) -> dict[str, str]:
-    before = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([str(path), *([before] if before else [])])}
+def python_path(directory: Path) -> str:
+    """`PYTHONPATH` with one directory more, before the others."""
+    return os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")
 def futures_directory() -> Path:
     """Where the module `futures_extension` is."""
-    return build(Path(__file__).parent / "futures", "futures_extension")
+    return build_in_time(FUTURES_EXTENSION)
 
 
 @pytest.fixture(scope="session")

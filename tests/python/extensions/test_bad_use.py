@@ -219,7 +219,7 @@ class TestProcess:
             traced_extension.call_inside(callback)
             held.release(); dropped.release()
             """,
-            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
+            endpoint=receiver.http_endpoint,
         )
         assert (finished.returncode, finished.stderr) == (0, "")
         arrived = [one.name for one in receiver.spans]
@@ -275,7 +275,7 @@ class TestProcess:
                 current = rvh_trace.current_span()
             traced_extension.call_inside(callback)
             """,
-            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
+            endpoint=receiver.http_endpoint,
         )
         assert sorted(one.name for one in receiver.spans) == ["inner", "middle", "outer", "python", "rust"]
 

@@ -217,7 +217,7 @@ class TestOptions:
         thread = threading.Thread(target=extension.with_options, args=("code",))
         thread.start()
         thread.join()
-        attributes = spans.one("outer").attributes
+        attributes = dict(spans.one("outer").attributes)
         assert Path(str(attributes.pop("code.file.path"))).name == "layer.rs"
         assert isinstance(attributes.pop("code.line.number"), int)
         # A thread of Python's has no name that Rust knows.
@@ -324,7 +324,7 @@ def test_spans_of_rust_go_through_a_collector(receiver: Receiver, run_extension:
                 traced_extension.tree(1)
             assert rvh_trace.force_flush()
             """,
-            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint("http"),
+            endpoint=collector.endpoint("http"),
         )
         receiver.wait_for(lambda requests: len(received(requests)) == 4, ARRIVAL_TIMEOUT_S)
     parents = {one.span_id: one.name for one in receiver.spans}

@@ -13,7 +13,11 @@ static FORGOTTEN: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 /// Looks for rvh_trace without the GIL.
 #[pyfunction]
 fn connect_detached(py: Python<'_>) -> Option<String> {
-    py.detach(|| rvh_trace_client::connect().err().map(|error| error.to_string()))
+    py.detach(|| {
+        rvh_trace_client::connect()
+            .err()
+            .map(|error| error.to_string())
+    })
 }
 
 /// Starts spans that nobody ends.
@@ -37,7 +41,12 @@ fn never_stop(py: Python<'_>) {
         info_span!("endless").in_scope(|| {
             let _ = Context::of_python();
             let _scope = Context::current().enter_python();
-            log(Severity::Info, "endless", "still here", &[Attribute::new("n", 1)]);
+            log(
+                Severity::Info,
+                "endless",
+                "still here",
+                &[Attribute::new("n", 1)],
+            );
         });
         let _ = running.send(());
         std::thread::sleep(Duration::from_micros(50));

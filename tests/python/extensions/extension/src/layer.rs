@@ -4,7 +4,9 @@ use std::fmt;
 
 use pyo3::prelude::*;
 use rvh_trace_client::{layer, Context, LayerOptions};
-use tracing::{debug, debug_span, error, event, info, info_span, instrument, trace, warn, Level, Span};
+use tracing::{
+    debug, debug_span, error, event, info, info_span, instrument, trace, warn, Level, Span,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
@@ -199,7 +201,10 @@ fn with_options(what: &str, callback: Option<Bound<'_, PyAny>>) -> PyResult<()> 
         "level" => below!(options.max_level(LevelFilter::INFO).layer()),
         "targets" => below!(layer().with_filter(Targets::new().with_target("other", Level::TRACE))),
         "code" => below!(options.code(true).thread(true).layer()),
-        "log" => below!(options.events(LevelFilter::OFF).log(LevelFilter::WARN).layer()),
+        "log" => below!(options
+            .events(LevelFilter::OFF)
+            .log(LevelFilter::WARN)
+            .layer()),
         "no error status" => below!(options.error_status(false).layer()),
         "two layers" => below!(layer().and_then(layer())),
         "beside another" => below!(layer().and_then(Counting)),

@@ -1,0 +1,1 @@
+"""Other extension modules in the trace: `rvh_trace_client` and the interface that it uses."""
