@@ -96,8 +96,9 @@ where
         },
     )?;
     let told = receiver.clone().unbind();
-    let future = with_locals(locals, future.in_context(context));
-    let future = async move {
+    // Boxed, so that a pointer is what moves through the layers of futures around it, and not what is as large as all its locals.
+    let future = with_locals(locals, Box::pin(future.in_context(context)));
+    let future = Box::pin(UntilEnd::new(async move {
         let result = AssertUnwindSafe(future)
             .catch_unwind()
             .await
@@ -115,10 +116,10 @@ where
             receiver: told,
             under_way,
         })
-    };
+    }));
     // pyo3-async-runtimes tells this loop of its own what has come out, see `Receiver`.
     let locals = TaskLocals::new(receiver.into_any());
-    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, UntilEnd::new(future))
+    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, future)
 }
 
 /// What a panic is to Python.

@@ -3,11 +3,6 @@
 import asyncio
 
 
-def succeed(future, value):
-    if not future.done():
-        future.set_result(value)
-
-
 def fail(future, error):
     if future.done():
         return

@@ -1,4 +1,4 @@
-//! The Python half, see `glue.py`.
+//! The Python half, see `glue.py`, and what the loop calls with every result.
 
 use std::ffi::CString;
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
-/// The functions of `glue.py`.
+/// What Python is given to call.
 pub(super) struct Glue {
     /// Gives a future its result, if it still waits for one.
     pub(super) succeed: Py<PyAny>,
@@ -19,6 +19,28 @@ pub(super) struct Glue {
     pub(super) advance: Py<PyAny>,
     /// Fills a Rust stream from an async iterator.
     pub(super) pump: Py<PyAny>,
+}
+
+#[pyclass(frozen)]
+struct Succeed;
+
+#[pymethods]
+impl Succeed {
+    #[expect(clippy::unused_self, reason = "Python calls it with one")]
+    fn __call__(&self, future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = future.py();
+        future
+            .call_method1(pyo3::intern!(py, "set_result"), (value,))
+            .map(drop)
+            .or_else(|error| {
+                let is_done = future.call_method0(pyo3::intern!(py, "done"))?;
+                if is_done.is_truthy()? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            })
+    }
 }
 
 static GLUE: PyOnceLock<Glue> = PyOnceLock::new();
@@ -34,7 +56,7 @@ pub(super) fn glue(py: Python<'_>) -> PyResult<&Glue> {
         py.run(&source, Some(&names), None)?;
         let function = |name| Ok::<_, PyErr>(names.as_any().get_item(name)?.unbind());
         Ok(Glue {
-            succeed: function("succeed")?,
+            succeed: Bound::new(py, Succeed)?.into_any().unbind(),
             fail: function("fail")?,
             start: function("start")?,
             advance: function("advance")?,

@@ -6,13 +6,14 @@
 //! pending, as if it was cancelled, and waits for those that are on their way to Python, for [`SETTLE`] at most.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -22,8 +23,11 @@ use super::mailbox;
 /// How long the end of the process waits for what is on its way between Tokio and Python.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// The process that Tokio was started in; 0 before.
-static CLAIMED_BY: AtomicU32 = AtomicU32::new(0);
+/// Whose Tokio is: nobody's yet, this process's, or that of a process which this one was forked from.
+static OWNER: AtomicU8 = AtomicU8::new(NOBODY);
+const NOBODY: u8 = 0;
+const THIS_PROCESS: u8 = 1;
+const A_PARENT: u8 = 2;
 /// How much there is that may ask for the GIL, see [`Alive`].
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 /// Whether the process ends. Sequentially consistent with [`ALIVE`]: who has counted itself after this was set will see it.
@@ -33,22 +37,29 @@ static END: Notify = Notify::const_new();
 
 /// Makes Tokio this process's, or says why it cannot be used here.
 fn claim(py: Python<'_>) -> PyResult<()> {
-    let here = std::process::id();
-    match CLAIMED_BY.compare_exchange(0, here, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {
-            let registered = wrap_pyfunction!(settle, py)
-                .and_then(|settle| py.import("atexit")?.call_method1("register", (settle,)));
-            if registered.is_err() {
-                CLAIMED_BY.store(0, Ordering::Release);
-            }
-            registered.map(drop)
+    match OWNER.load(Ordering::Relaxed) {
+        THIS_PROCESS => Ok(()),
+        NOBODY => {
+            let options = PyDict::new(py);
+            options.set_item("after_in_child", wrap_pyfunction!(disown, py)?)?;
+            py.import("os")?
+                .call_method("register_at_fork", (), Some(&options))?;
+            let settle = wrap_pyfunction!(settle, py)?;
+            py.import("atexit")?.call_method1("register", (settle,))?;
+            OWNER.store(THIS_PROCESS, Ordering::Relaxed);
+            Ok(())
         }
-        Err(owner) if owner == here => Ok(()),
-        Err(_) => Err(PyRuntimeError::new_err(
+        _ => Err(PyRuntimeError::new_err(
             "a Rust future was awaited before os.fork(): Tokio's threads exist only in the parent process. Start worker processes \
              by multiprocessing's 'spawn' or 'forkserver', or fork before the first Rust future",
         )),
     }
+}
+
+/// Runs in a child after `os.fork()`.
+#[pyfunction]
+fn disown() {
+    OWNER.store(A_PARENT, Ordering::Relaxed);
 }
 
 /// The event loop and the context variables that Rust work started here belongs to: those of the Rust future that runs here, else of the
@@ -124,7 +135,7 @@ impl Drop for Alive {
 /// Runs at exit, see the module.
 #[pyfunction]
 fn settle(py: Python<'_>) {
-    if CLAIMED_BY.load(Ordering::Acquire) != std::process::id() {
+    if OWNER.load(Ordering::Relaxed) != THIS_PROCESS {
         return;
     }
     ENDING.store(true, Ordering::SeqCst);
@@ -143,8 +154,9 @@ pin_project! {
     pub(super) struct UntilEnd<F> {
         #[pin]
         future: Option<F>,
+        // Waits only once the future does.
         #[pin]
-        end: Notified<'static>,
+        end: Option<Notified<'static>>,
     }
 }
 
@@ -152,7 +164,7 @@ impl<F: Future> UntilEnd<F> {
     pub(super) fn new(future: F) -> Self {
         Self {
             future: Some(future),
-            end: END.notified(),
+            end: None,
         }
     }
 }
@@ -162,7 +174,7 @@ impl<F: Future> Future for UntilEnd<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
-        if this.end.poll(cx).is_ready() || ENDING.load(Ordering::SeqCst) {
+        if ENDING.load(Ordering::SeqCst) {
             this.future.set(None);
         }
         let Some(future) = this.future.as_mut().as_pin_mut() else {
@@ -171,7 +183,19 @@ impl<F: Future> Future for UntilEnd<F> {
         let polled = future.poll(cx);
         if polled.is_ready() {
             this.future.set(None);
+            return polled;
         }
-        polled
+        if this.end.is_none() {
+            this.end.set(Some(END.notified()));
+        }
+        // The flag may have been set before there was anything to notify.
+        let has_ended = this
+            .end
+            .as_pin_mut()
+            .is_some_and(|end| end.poll(cx).is_ready());
+        if has_ended || ENDING.load(Ordering::SeqCst) {
+            this.future.set(None);
+        }
+        Poll::Pending
     }
 }
