@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "target" / "extensions"
 TRACED_EXTENSION = ROOT / "tests" / "python" / "extensions" / "extension"
+FUTURES_EXTENSION = TRACED_EXTENSION.with_name("futures")
 BUILD_TIMEOUT_S = 1800
 
 
@@ -57,4 +58,5 @@ def _name(source: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(build(TRACED_EXTENSION, "release"))
+    for source in (TRACED_EXTENSION, FUTURES_EXTENSION):
+        print(build(source, "release"))

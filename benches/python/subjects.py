@@ -70,6 +70,7 @@ def _three(case: str, target: Target | None) -> tuple[Entry, ...]:
 A_THIRD = Target(1 / 3, "<= 0.33x")
 TASK_NS, TASK_TEXT = (600, "<= +0.6 us (3.11)") if sys.version_info[:2] == (3, 11) else (900, "<= +0.9 us")
 TASK = Target(TASK_NS, TASK_TEXT)
+A_TWENTIETH_MORE = Target(1.05, "<= 1.05x")
 NINETEEN_OF_TWENTY = Target(1 / 0.95, "<= 1.05x")
 
 SUBJECTS = (
@@ -177,6 +178,15 @@ SUBJECTS = (
         (
             Entry("rvh_trace.logging.LoggingHandler", "rvh_trace", "log"),
             Entry("opentelemetry-instrumentation-logging, its LoggingHandler", "opentelemetry", "log"),
+        ),
+    ),
+    Subject(
+        "future",
+        "a Rust future that is ready, awaited in Python; baseline: future_into_py of pyo3-async-runtimes",
+        "ratio",
+        (
+            Entry("rvh_trace_client, in a span", "futures", "future", A_TWENTIETH_MORE),
+            Entry("rvh_trace_client, without one", "futures", "future-without-span"),
         ),
     ),
     Subject(

@@ -26,6 +26,7 @@ CONTENDERS = {
     "extension-filtered": (".extension", "open_filtered"),
     "extension-unconnected": (".extension", "open_unconnected"),
     "extension-none": (".extension", "open_without_subscriber"),
+    "futures": (".futures", "open_contender"),
     "opentelemetry": (".peers.opentelemetry_python", "open_contender"),
     "pytracingx": (".peers.pytracingx_by_hand", "open_contender"),
 }

@@ -202,4 +202,7 @@ pub struct Api {
     /// Attached. As `python_enter`, in a `contextvars.Context` that ends with the work: there is no way back. False if that
     /// was not possible.
     pub python_set: unsafe extern "C" fn(span: *mut c_void, context: *const Context) -> bool,
+    /// Attached. Writes on the span what an exception that leaves it means, as on one of Python's: failed, cancelled or nothing.
+    /// `exception` is a borrowed reference to a `BaseException`.
+    pub python_raised: unsafe extern "C" fn(span: *mut c_void, exception: *mut c_void),
 }

@@ -80,7 +80,10 @@ mod layer;
 mod log;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
+#[cfg(feature = "pyo3")]
+pub mod python;
 mod span;
+pub mod task;
 
 pub use attribute::{Attribute, Value};
 pub use context::{Attached, Context, PythonScope};

@@ -162,6 +162,20 @@ impl Span {
         }
     }
 
+    /// Records an exception of Python's that leaves the span, as on a span of Python's: an exception event and status error; for a
+    /// cancellation `rvh_trace.outcome`. The span goes on.
+    #[cfg(feature = "pyo3")]
+    #[expect(unsafe_code, reason = "calls through the table")]
+    pub fn record_python_exception(
+        &self,
+        exception: &pyo3::Bound<'_, pyo3::exceptions::PyBaseException>,
+    ) {
+        if let Some(host) = host() {
+            // SAFETY: a handle that is held, a reference that lives through the call, and a thread that is attached.
+            unsafe { (host.python_raised)(self.as_ptr(), exception.as_ptr().cast()) };
+        }
+    }
+
     /// Ends the span now, whoever still has a hold on it. Later calls do nothing.
     pub fn end(&self) {
         self.end_at(0);
@@ -174,6 +188,13 @@ impl Span {
             // SAFETY: a handle that is held.
             unsafe { (host.span_end)(self.as_ptr(), end_unix_ns) };
         }
+    }
+}
+
+impl<'a> From<&'a str> for SpanBuilder<'a> {
+    /// A span of this name.
+    fn from(name: &'a str) -> Self {
+        Span::builder(name)
     }
 }
 

@@ -56,6 +56,7 @@ static TABLE: Table = Table(Api {
     python_enter: scope::enter,
     python_leave: scope::leave,
     python_set: scope::set,
+    python_raised: scope::raised,
 });
 
 /// Puts the capsule where extensions look for it.

@@ -2,10 +2,12 @@
 
 use std::ffi::c_void;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use rvh_trace_client::abi;
 
 use super::super::current;
+use super::super::exception::Ending;
 use super::super::propagate::UseContext;
 use super::super::span::{Body, Span};
 use super::super::span_context::Context;
@@ -92,4 +94,26 @@ pub(super) unsafe extern "C" fn set(span: *mut c_void, context: *const abi::Cont
         Ok(())
     });
     set.is_some()
+}
+
+#[expect(unsafe_code, reason = "the interface passes pointers")]
+pub(super) unsafe extern "C" fn raised(span: *mut c_void, exception: *mut c_void) {
+    let Some(py) = attached() else { return };
+    guarded_attached(py, "recording an exception", || {
+        // SAFETY: a handle that is held or null, and a borrowed reference.
+        let (shared, raised) = unsafe {
+            (
+                SharedSpan::clone_of(span),
+                Bound::from_borrowed_ptr(py, exception.cast()),
+            )
+        };
+        let Some(shared) = shared else { return Ok(()) };
+        let raised = raised.cast_into::<PyBaseException>()?;
+        // Runs Python code: before the lock.
+        let ending = Ending::of(Some(&raised))?;
+        if let Some(mut recording) = shared.lock() {
+            ending.write(&mut recording);
+        }
+        Ok(())
+    });
 }

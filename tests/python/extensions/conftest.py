@@ -1,22 +1,33 @@
 """The extension module of these tests: built once, apart from the library, as a user would build it."""
 
+import asyncio
+import faulthandler
+import importlib
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from extension_build import TRACED_EXTENSION, build
+from extension_build import FUTURES_EXTENSION, TRACED_EXTENSION, build
 from interpreter import Finished, run_quietly, run_script
 
 TIMEOUT_S = 60.0
+UNTIL_S = 30.0
+
+
+def build_in_time(source: Path) -> Path:
+    """Where the module is. A first build takes longer than a test may, and has a limit of its own."""
+    faulthandler.cancel_dump_traceback_later()
+    return build(source)
 
 
 @pytest.fixture(scope="session")
 def extension_path() -> Path:
     """Where the extension is."""
-    return build(TRACED_EXTENSION)
+    return build_in_time(TRACED_EXTENSION)
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +68,32 @@ def finish_extension(extension_path: Path) -> Callable[..., Finished]:
 def python_path(directory: Path) -> str:
     """`PYTHONPATH` with one directory more, before the others."""
     return os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture(scope="session")
+def futures_directory() -> Path:
+    """Where the module `futures_extension` is."""
+    return build_in_time(FUTURES_EXTENSION)
+
+
+@pytest.fixture(scope="session")
+def futures(futures_directory: Path) -> ModuleType:
+    """The module `futures_extension`: Rust futures and streams under Python."""
+    sys.path.insert(0, str(futures_directory))
+    try:
+        return importlib.import_module("futures_extension")
+    finally:
+        sys.path.remove(str(futures_directory))
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Waits for a condition, which another thread makes true."""
+
+    async def until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + UNTIL_S
+        while not condition():
+            assert time.monotonic() < deadline, "it never came true"
+            await asyncio.sleep(0.001)
+
+    return until

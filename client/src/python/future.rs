@@ -1,0 +1,257 @@
+//! Rust futures that Python awaits.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3_async_runtimes::TaskLocals;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::ending::Ending;
+use super::glue::glue;
+use super::runtime::{Alive, UntilEnd, task_locals, with_locals};
+use crate::task::FutureExt as _;
+use crate::{Context, SpanBuilder};
+
+/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one for every
+/// result, up to hundreds.
+static HANDING_OVER: Semaphore = Semaphore::const_new(4);
+
+/// Makes a Rust future awaitable in Python, inside of a span.
+///
+/// The span is a child of what is [current](Context::current): in a function that Python calls, of the current span of Python.
+/// It starts now and ends with the future. Inside of the future it is current, at every poll; Python code that is
+/// [awaited there](super::into_future) sees it as its current span, along with the context variables of the caller.
+///
+/// - The exception of the future is raised by the awaitable, the same object, and recorded on the span.
+/// - A panic is a `RuntimeError` with the panic's message.
+/// - Cancelling the awaitable, or the task that awaits it, drops the future at its next await point. Its span ends then, with
+///   `rvh_trace.outcome` "cancelled".
+/// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends it is dropped.
+///
+/// The future runs on the Tokio runtime of pyo3-async-runtimes. Cost: about half a microsecond above
+/// `pyo3_async_runtimes::tokio::future_into_py`.
+///
+/// # Errors
+///
+/// `RuntimeError` without a running event loop, in a process that was forked after Tokio was started, and while the interpreter shuts down.
+///
+/// ```no_run
+/// use pyo3::prelude::*;
+/// use rvh_trace_client::{Span, python};
+///
+/// #[pyfunction]
+/// fn quote(py: Python<'_>, item: String) -> PyResult<Bound<'_, PyAny>> {
+///     let span = Span::builder("quote").attribute("item", &item);
+///     python::future_into_py(py, span, async move { Ok(item.len()) })
+/// }
+/// ```
+pub fn future_into_py<'py, 'a, F, T>(
+    py: Python<'py>,
+    span: impl Into<SpanBuilder<'a>>,
+    future: F,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'any> IntoPyObject<'any> + Send + 'static,
+{
+    let locals = task_locals(py)?;
+    let context = span.into().start();
+    let ending = Ending::of(&context);
+    awaitable(py, locals, context, ending, future)
+}
+
+/// [`future_into_py`] without a span of its own: what is current where it is called is current inside of the future.
+pub fn future_into_py_without_span<F, T>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'any> IntoPyObject<'any> + Send + 'static,
+{
+    let locals = task_locals(py)?;
+    awaitable(py, locals, Context::current(), Ending::default(), future)
+}
+
+fn awaitable<F, T>(
+    py: Python<'_>,
+    locals: TaskLocals,
+    context: Context,
+    mut ending: Ending,
+    future: F,
+) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'any> IntoPyObject<'any> + Send + 'static,
+{
+    let alive = Alive::required()?;
+    let receiver = Bound::new(
+        py,
+        Receiver {
+            event_loop: locals.event_loop(py).unbind(),
+            under_way: Mutex::new(None),
+        },
+    )?;
+    let told = receiver.clone().unbind();
+    // Boxed, so that a pointer is what moves through the layers of futures around it, and not what is as large as all its locals.
+    let future = with_locals(locals, Box::pin(future.in_context(context)));
+    let future = Box::pin(UntilEnd::new(async move {
+        let result = AssertUnwindSafe(future)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(from_panic(&*panic)));
+        if result.is_ok() {
+            ending.returned();
+        }
+        let under_way = UnderWay {
+            _permit: HANDING_OVER.acquire().await.ok(),
+            _alive: alive,
+        };
+        Ok(Outcome {
+            result,
+            ending,
+            receiver: told,
+            under_way,
+        })
+    }));
+    // pyo3-async-runtimes tells this loop of its own what has come out, see `Receiver`.
+    let locals = TaskLocals::new(receiver.into_any());
+    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, future)
+}
+
+/// What a panic is to Python.
+pub(super) fn from_panic(panic: &(dyn Any + Send)) -> PyErr {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    PyRuntimeError::new_err(format!("a Rust future panicked: {message}"))
+}
+
+/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL, on a thread where
+/// waiting for that holds nobody up.
+struct Outcome<T> {
+    result: PyResult<T>,
+    ending: Ending,
+    receiver: Py<Receiver>,
+    under_way: UnderWay,
+}
+
+/// Held from the end of a future until the loop has been told.
+struct UnderWay {
+    _permit: Option<SemaphorePermit<'static>>,
+    _alive: Alive,
+}
+
+impl<'py, T> IntoPyObject<'py> for Outcome<T>
+where
+    T: for<'any> IntoPyObject<'any>,
+{
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Self {
+            result,
+            mut ending,
+            receiver,
+            under_way,
+        } = self;
+        receiver.get().expect(under_way);
+        let result = result.and_then(|value| {
+            // Nobody would wake who waits if this unwound.
+            catch_unwind(AssertUnwindSafe(|| value.into_bound_py_any(py)))
+                .unwrap_or_else(|panic| Err(from_panic(&*panic)))
+        });
+        result.or_else(|error| {
+            ending.raised(py, &error);
+            let error = error.into_value(py);
+            Bound::new(py, Failure { error }).map(Bound::into_any)
+        })
+    }
+}
+
+/// The exception of a future, as a value.
+#[pyclass(frozen)]
+struct Failure {
+    error: Py<PyBaseException>,
+}
+
+/// What pyo3-async-runtimes takes for the event loop. It passes results on to the real one, except that one that is closed is nothing to print a
+/// traceback about, and that every exception can be delivered.
+#[pyclass(frozen)]
+struct Receiver {
+    event_loop: Py<PyAny>,
+    under_way: Mutex<Option<UnderWay>>,
+}
+
+impl Receiver {
+    fn expect(&self, under_way: UnderWay) {
+        *self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(under_way);
+    }
+}
+
+#[pymethods]
+impl Receiver {
+    fn create_future(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.event_loop
+            .call_method0(py, pyo3::intern!(py, "create_future"))
+    }
+
+    #[pyo3(signature = (_check, future, _complete, value, **_options))]
+    fn call_soon_threadsafe(
+        &self,
+        py: Python<'_>,
+        _check: &Bound<'_, PyAny>,
+        future: &Bound<'_, PyAny>,
+        _complete: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        _options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let _under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let glue = glue(py)?;
+        let event_loop = self.event_loop.bind(py);
+        match value.cast::<Failure>() {
+            Ok(failure) => call_soon(event_loop, (&glue.fail, future, &failure.get().error)),
+            Err(_) => call_soon(event_loop, (&glue.succeed, future, value)),
+        }
+    }
+}
+
+/// Has something called on the thread of the loop, unless the loop is closed.
+pub(super) fn call_soon<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    call: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    event_loop
+        .call_method1(pyo3::intern!(py, "call_soon_threadsafe"), call)
+        .map(drop)
+        .or_else(|error| {
+            if is_closed(event_loop) {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+}
+
+/// Whether the loop will never run again.
+pub(super) fn is_closed(event_loop: &Bound<'_, PyAny>) -> bool {
+    event_loop
+        .call_method0(pyo3::intern!(event_loop.py(), "is_closed"))
+        .and_then(|is_closed| is_closed.is_truthy())
+        .unwrap_or(true)
+}
