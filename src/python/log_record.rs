@@ -194,7 +194,7 @@ impl<'py> Parts<'py> {
 }
 
 /// The text of a part; empty if it is not there.
-fn text<'a>(part: &'a Option<Bound<'_, PyAny>>) -> PyResult<Cow<'a, str>> {
+fn text<'a>(part: Option<&'a Bound<'_, PyAny>>) -> PyResult<Cow<'a, str>> {
     let Some(part) = part else {
         return Ok(Cow::Borrowed(""));
     };
@@ -255,8 +255,8 @@ pub(super) fn emit_log_record(
         let mut attributes = tracer.log_attributes();
         parts.put_attributes(py, &mut attributes)?;
         let context = current::span(py)?.map(|span| span.get().clone_context(py));
-        let (scope, severity_text) = (text(&parts.name)?, text(&parts.level_name)?);
-        let event_name = text(&parts.event_name)?;
+        let (scope, severity_text) = (text(parts.name.as_ref())?, text(parts.level_name.as_ref())?);
+        let event_name = text(parts.event_name.as_ref())?;
         with_text(&body, |body| {
             let record = LogRecord {
                 scope: &scope,
