@@ -23,6 +23,10 @@ import logging
 
 from rvh_trace._rvh_trace import emit_log_record, log_trace_context
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Lock
+
 __all__ = ("LoggingHandler", "TraceContextFilter")
 
 
@@ -66,7 +70,7 @@ class LoggingHandler(logging.Handler):
 
     def createLock(self) -> None:  # noqa: N802
         """None is needed: a lock would be one more thing for a fork or a signal handler to meet held."""
-        self.lock = None
+        self.lock: Lock | None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Exports the record if the filters of this handler let it pass; whether they do."""

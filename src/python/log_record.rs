@@ -4,13 +4,14 @@
 //! Python code a record's parts run (`__str__`) may log in turn: such a record inside a record is not exported, or one that
 //! logs itself would never end.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::convert::{for_each_item, with_name, with_text, with_value};
+use super::convert::{ascii, for_each_item, with_name, with_text, with_value};
 use super::errors::guard;
 use super::exception::describe;
 use super::{current, imports, lifecycle};
@@ -100,16 +101,15 @@ impl<'py> Parts<'py> {
     /// What `logging.Handler.format` makes of the record without a formatter. Raises what formatting raises.
     fn message(&self, record: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
         let py = record.py();
-        let has_arguments = match &self.arguments {
-            Some(arguments) => arguments.is_truthy()?,
-            None => false,
-        };
-        if !has_arguments
-            && let Some(message) = &self.message
+        // What `LogRecord.getMessage` does, unless it is another class's.
+        if let Some(message) = &self.message
             && let Ok(text) = message.cast_exact::<PyString>()
             && record.get_type().is(imports::log_record(py)?)
         {
-            return Ok(text.clone());
+            return match &self.arguments {
+                Some(arguments) if arguments.is_truthy()? => text.as_any().rem(arguments)?.str(),
+                _ => Ok(text.clone()),
+            };
         }
         record.call_method0(pyo3::intern!(py, "getMessage"))?.str()
     }
@@ -193,6 +193,17 @@ impl<'py> Parts<'py> {
     }
 }
 
+/// The text of a part; empty if it is not there.
+fn text<'a>(part: Option<&'a Bound<'_, PyAny>>) -> PyResult<Cow<'a, str>> {
+    let Some(part) = part else {
+        return Ok(Cow::Borrowed(""));
+    };
+    match ascii(part) {
+        Some(ascii) => Ok(Cow::Borrowed(ascii)),
+        None => with_name(part, |text| Cow::Owned(text.to_owned())),
+    }
+}
+
 /// The severity of a level of `logging`: the five standard ones begin a range each, up to three levels above one are told
 /// apart, and what is below DEBUG is TRACE (Logs Data Model, "Field: `SeverityNumber`").
 fn severity(level: i64) -> Severity {
@@ -244,12 +255,8 @@ pub(super) fn emit_log_record(
         let mut attributes = tracer.log_attributes();
         parts.put_attributes(py, &mut attributes)?;
         let context = current::span(py)?.map(|span| span.get().clone_context(py));
-        let text = |part: &Option<Bound<'_, PyAny>>| match part {
-            Some(part) => with_name(part, str::to_owned),
-            None => Ok(String::new()),
-        };
-        let (scope, severity_text) = (text(&parts.name)?, text(&parts.level_name)?);
-        let event_name = text(&parts.event_name)?;
+        let (scope, severity_text) = (text(parts.name.as_ref())?, text(parts.level_name.as_ref())?);
+        let event_name = text(parts.event_name.as_ref())?;
         with_text(&body, |body| {
             let record = LogRecord {
                 scope: &scope,
