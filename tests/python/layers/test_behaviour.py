@@ -2,6 +2,7 @@
 
 import threading
 import types
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,13 @@ from rvh_trace import (
 )
 from rvh_trace.layers import ClosedSpan, NewSpan
 from rvh_trace.testing import InMemoryExporter
+
+
+class Suspended:
+    """What is awaited for good."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
 
 
 class TestWhatItDoes:
@@ -105,6 +113,19 @@ class TestWhatItDoes:
         (one,) = spans
         assert one.attributes == {"mark": True}
         assert len(one.events) == 1
+
+    def test_a_coroutine_that_dies_while_an_exception_is_on_its_way(self, keeper: Keeper) -> None:
+        def started() -> Any:
+            coroutine = span("run").run(Suspended())
+            coroutine.send(None)
+            return coroutine
+
+        def nothing() -> int:
+            return 1 // len(keeper.threads - keeper.threads)
+
+        with pytest.raises(ZeroDivisionError):
+            print(started(), nothing())
+        assert flushed(keeper).story == [("new", "run", None), ("close", "run", 1)]
 
     def test_a_flush_in_a_layer_does_not_wait_for_itself(self, add: Add) -> None:
         class Flushing(Keeper):
