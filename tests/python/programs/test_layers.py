@@ -5,10 +5,10 @@ import os
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from layers.keeper import Keeper
+
 from programs.check import FACTORIES, LOOPS, check
 from programs.program import Body, programs
-
-from layers.keeper import Keeper
 from rvh_trace import add_layer, force_flush, remove_layer
 
 pytestmark = pytest.mark.usefixtures("quiet")
