@@ -257,10 +257,16 @@ impl Span {
     /// Adds an attribute whose key the caller knows to be new.
     #[inline]
     pub fn push_attribute(&mut self, key: &str, value: &Value<'_>) {
-        let limits = self.tracer.limits();
         if self.phase >= Phase::Observed {
-            return self.change(Kind::Record, |span| span.push_attribute(key, value));
+            return self.push_observed(key, value);
         }
+        self.write_attribute(key, value);
+    }
+
+    /// [`Self::push_attribute`] of a span that has not ended. Apart: what calls itself is not inlined.
+    #[inline]
+    fn write_attribute(&mut self, key: &str, value: &Value<'_>) {
+        let limits = self.tracer.limits();
         if self.attributes >= limits.attributes || key.is_empty() {
             self.extra.get_or_insert_default().dropped_attributes += 1;
             return;
@@ -399,6 +405,12 @@ impl Span {
         if self.phase >= Phase::Observed {
             return self.end_observed(end_unix_ns);
         }
+        self.encode(end_unix_ns);
+    }
+
+    /// [`Self::end_at`] of a span that has not ended.
+    #[inline]
+    fn encode(&mut self, end_unix_ns: u64) {
         let started = std::mem::replace(&mut self.phase, Phase::Ended) == Phase::Started;
         if started && self.generation == process_generation() {
             let mut extra = self.extra.take();

@@ -31,9 +31,11 @@ fn deliver_pending(py: Python<'_>) {
     let Some(_delivery) = Delivery::begin() else {
         return;
     };
+    // A span may end because its coroutine dies, and that while an exception is on its way.
+    let on_its_way = PyErr::take(py);
     while let Some(records) = layer::take_pending() {
         if finalisation::is_finalising() {
-            return;
+            break;
         }
         let called = guard(py, "calling layers", || call(py, &records));
         match called {
@@ -42,6 +44,9 @@ fn deliver_pending(py: Python<'_>) {
             Err(error) => error.write_unraisable(py, None),
             Ok(_) => {}
         }
+    }
+    if let Some(error) = on_its_way {
+        error.restore(py);
     }
 }
 

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::{Phase, Span};
+use crate::attribute::Value;
 use crate::clock::Start;
 use crate::id::process_generation;
 use crate::layer::{self, Kind, Route};
@@ -34,6 +35,11 @@ impl Span {
             self.phase = Phase::Ended;
             self.empty();
         }
+    }
+
+    #[cold]
+    pub(super) fn push_observed(&mut self, key: &str, value: &Value<'_>) {
+        self.change(Kind::Record, |span| span.write_attribute(key, value));
     }
 
     /// Does what adds attributes or events to the span, and shows those to the layers.
@@ -73,7 +79,7 @@ impl Span {
         }
         if self.tracer.exports() {
             self.phase = Phase::Started;
-            self.end_at(end_unix_ns);
+            self.encode(end_unix_ns);
         } else {
             self.phase = Phase::Ended;
             self.empty();

@@ -1,7 +1,9 @@
 """Nothing that a layer does hurts what is traced; threads and bounds."""
 
+import contextvars
 import threading
 import types
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +21,13 @@ from rvh_trace import (
 )
 from rvh_trace.layers import ClosedSpan, NewSpan
 from rvh_trace.testing import InMemoryExporter
+
+
+class Suspended:
+    """What is awaited for good."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
 
 
 class TestWhatItDoes:
@@ -105,6 +114,20 @@ class TestWhatItDoes:
         (one,) = spans
         assert one.attributes == {"mark": True}
         assert len(one.events) == 1
+
+    def test_a_coroutine_that_dies_while_an_exception_is_on_its_way(self, keeper: Keeper) -> None:
+        def started() -> Any:
+            coroutine = span("run").run(Suspended())
+            coroutine.send(None)
+            return coroutine
+
+        def nothing() -> int:
+            return 1 // len(keeper.threads - keeper.threads)
+
+        # In a context of its own: the coroutine leaves its span current there.
+        with pytest.raises(ZeroDivisionError):
+            contextvars.copy_context().run(lambda: print(started(), nothing()))
+        assert flushed(keeper).story == [("new", "run", None), ("close", "run", 1)]
 
     def test_a_flush_in_a_layer_does_not_wait_for_itself(self, add: Add) -> None:
         class Flushing(Keeper):
