@@ -82,7 +82,8 @@ mod native {
     use super::future::span_future;
     #[pymodule_export]
     use super::instrumented::{
-        await_instrumented, call_instrumented, call_suppressed, log_instrumented, time_instrumented,
+        await_instrumented, call_instrumented, call_suppressed, log_instrumented, static_max_level,
+        time_instrumented,
     };
     #[pymodule_export]
     use super::lifecycle::{
