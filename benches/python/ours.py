@@ -166,7 +166,8 @@ def open_unsampled(endpoint: str) -> Contender:
 
 def open_rust_log(endpoint: str) -> Contender:
     """Spans of Rust code, by way of `tracing`."""
-    rvh_trace.init_tracing("bench", endpoint=endpoint, sampler="parentbased_always_on", rust_log="info")
+    rust_log = "info,rvh_trace::filtered=off"
+    rvh_trace.init_tracing("bench", endpoint=endpoint, sampler="parentbased_always_on", rust_log=rust_log)
 
     def instrumented(kind: Literal["bare", "recorded", "filtered"]) -> Timed:
         def timed(count: int) -> int:

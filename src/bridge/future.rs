@@ -17,11 +17,12 @@ pin_project! {
     /// and log in the context of whoever drops it.
     ///
     /// ```
+    /// use futures::FutureExt;
     /// use rvh_trace::bridge::WithContext;
     /// use rvh_trace::context::SpanContext;
     ///
     /// let future = WithContext::child_of(&SpanContext::INVALID, async { 42 });
-    /// assert_eq!(futures::executor::block_on(future), 42);
+    /// assert_eq!(future.now_or_never(), Some(42));
     /// ```
     pub struct WithContext<F> {
         // Always there, until the drop.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use tracing::{Instrument as _, debug_span, error, info, info_span, trace, trace_span, warn};
+use tracing::level_filters::STATIC_MAX_LEVEL;
+use tracing::{Instrument as _, Level, error, error_span, info, info_span, warn, warn_span};
 
 use super::{current, lifecycle};
-use crate::bridge::{self, WithContext};
+use crate::attribute::Value;
+use crate::bridge::{self, Record, WithContext};
 
 /// Three spans deep, with events and a record, below the current Python span. With `in_thread` on a native thread, which is
 /// waited for with the GIL held: were the GIL taken there, nothing would ever come back.
@@ -38,23 +40,42 @@ fn outer() {
     let _outer = info_span!("outer", order = 7).entered();
     info!(target: "shop::orders", order = 7, paid = true, total = 12.5, "order {}", "taken");
     {
-        let _inner = info_span!("inner", otel.kind = "client").entered();
+        let _inner = warn_span!("inner", otel.kind = "client").entered();
         warn!(target: "shop::stock", "few left");
-        let _innermost = debug_span!("innermost").entered();
-        trace!(target: "shop::stock", "looking");
+        let _innermost = error_span!("innermost").entered();
+        warn!(target: "shop::stock", "looking");
         log::warn!(target: "shop::ledger", "a record of log");
     }
     error!(target: "shop::orders", code = 3, "cannot ship");
 }
 
-/// Says that many things at `warn`.
+/// Says that many things at this level, past the filter, as other extension modules will.
 #[pyfunction]
-pub(super) fn log_instrumented(py: Python<'_>, count: u32) {
+#[pyo3(signature = (count, level="warn"))]
+pub(super) fn log_instrumented(py: Python<'_>, count: u32, level: &str) -> PyResult<()> {
+    let level = level
+        .parse::<Level>()
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     py.detach(|| {
         for number in 0..count {
-            warn!(target: "shop::many", number, "said");
+            bridge::log(&Record {
+                level,
+                target: "shop::many",
+                message: "said",
+                fields: &[("number", Value::Int(number.into()))],
+                span: bridge::context::current(),
+                file: None,
+                line: 0,
+            });
         }
     });
+    Ok(())
+}
+
+/// The least severe level that this build has `tracing` spans and events of.
+#[pyfunction]
+pub(super) fn static_max_level() -> String {
+    STATIC_MAX_LEVEL.to_string()
 }
 
 /// A future of Rust's that makes a span at each of two polls, awaitable, below the current Python span.
@@ -95,7 +116,11 @@ pub(super) fn time_instrumented(py: Python<'_>, kind: &str, count: u32) -> PyRes
     let call: fn(u32) -> u64 = match kind {
         "bare" => |count| repeat(count, |number| number),
         "recorded" => |count| repeat(count, |number| info_span!("recorded").in_scope(|| number)),
-        "filtered" => |count| repeat(count, |number| trace_span!("filtered").in_scope(|| number)),
+        "filtered" => |count| {
+            repeat(count, |number| {
+                info_span!(target: "rvh_trace::filtered", "filtered").in_scope(|| number)
+            })
+        },
         _ => {
             return Err(PyValueError::new_err(
                 "the kinds are bare, recorded and filtered",

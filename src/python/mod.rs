@@ -88,7 +88,8 @@ mod native {
     use super::future::span_future;
     #[pymodule_export]
     use super::instrumented::{
-        await_instrumented, call_instrumented, call_suppressed, log_instrumented, time_instrumented,
+        await_instrumented, call_instrumented, call_suppressed, log_instrumented, static_max_level,
+        time_instrumented,
     };
     #[pymodule_export]
     use super::layers::{layer_records, log_layer, read_layer_counts, set_layers};

@@ -126,11 +126,11 @@ def test_events_and_records_of_log_go_to_the_loggers_of_their_targets() -> None:
         assert kept.said() == [
             ("INFO", "shop.orders", "order taken order=7 paid=True total=12.5"),
             ("WARNING", "shop.stock", "few left"),
-            ("TRACE", "shop.stock", "looking"),
+            ("WARNING", "shop.stock", "looking"),
             ("WARNING", "shop.ledger", "a record of log"),
             ("ERROR", "shop.orders", "cannot ship code=3"),
         ]
-        assert [one.levelno for one in kept.records] == [20, 30, 5, 30, 40]
+        assert [one.levelno for one in kept.records] == [20, 30, 30, 30, 40]
         names = {one.span_id: one.name for one in spans}
         assert [names[one.otelSpanID] for one in kept.records] == ["outer", "inner", "innermost", "innermost", "outer"]
         assert {one.otelTraceID for one in kept.records} == {spans.one("python").trace_id}
@@ -148,9 +148,9 @@ def test_events_and_records_of_log_go_to_the_loggers_of_their_targets() -> None:
     [
         ("none", []),
         ("error", ["ERROR"]),
-        ("warning", ["WARNING", "WARNING", "ERROR"]),
-        ("info", ["INFO", "WARNING", "WARNING", "ERROR"]),
-        ("debug", ["INFO", "WARNING", "WARNING", "ERROR"]),
+        ("warning", ["WARNING", "WARNING", "WARNING", "ERROR"]),
+        ("info", ["INFO", "WARNING", "WARNING", "WARNING", "ERROR"]),
+        ("debug", ["INFO", "WARNING", "WARNING", "WARNING", "ERROR"]),
     ],
 )
 def test_only_what_is_severe_enough_goes_there(rust_events: str, levels: list[str]) -> None:
@@ -167,13 +167,27 @@ def test_only_what_is_severe_enough_goes_there(rust_events: str, levels: list[st
     )
 
 
+def test_levels_are_those_of_logging_and_a_lower_one() -> None:
+    run_instrumented(
+        """
+        for level in ("trace", "debug", "info", "warn", "error"):
+            with span(level):
+                log_instrumented(1, level)
+        kept.wait_for(5)
+        expected = [("TRACE", 5), ("DEBUG", 10), ("INFO", 20), ("WARNING", 30), ("ERROR", 40)]
+        assert [(one.levelname, one.levelno) for one in kept.records] == expected
+        """,
+        rust_events="trace",
+    )
+
+
 def test_alone_it_lets_through_what_is_as_severe() -> None:
     run_instrumented(
         """
         call_instrumented()
-        kept.wait_for(3)
-        assert [level for level, _, _ in kept.said()] == ["WARNING", "WARNING", "ERROR"]
-        assert len(spans) == 0
+        kept.wait_for(4)
+        assert [level for level, _, _ in kept.said()] == ["WARNING", "WARNING", "WARNING", "ERROR"]
+        assert [one.name for one in spans] == ["innermost", "inner"]
         """,
         rust_events="warning",
     )
@@ -235,9 +249,9 @@ def broken(record):
     raise ValueError("broken filter")
 logging.getLogger("shop.orders").addFilter(broken)
 call_instrumented()
-kept.wait_for(2)
-log_instrumented(1)
 kept.wait_for(3)
+log_instrumented(1)
+kept.wait_for(4)
 """
     finished = run_script(PRELUDE.replace("ARGUMENTS", repr(arguments)) + script)
     assert finished.returncode == 0, finished
@@ -308,8 +322,8 @@ if pid == 0:
     sys.exit(0)
 assert os.waitpid(pid, 0)[1] == 0
 go_on.set()
-kept.wait_for(1004)
-assert len(kept.records) == 1004
+kept.wait_for(1005)
+assert len(kept.records) == 1005
 """
     finished = run_script(PRELUDE.replace("ARGUMENTS", repr(arguments)) + script, options=options)
     assert (finished.returncode, finished.stderr) == (0, ""), finished

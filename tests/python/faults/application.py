@@ -106,8 +106,8 @@ def application(
 ) -> Generator[Application]:
     """An application with these arguments of `init_tracing`, for the `with` block. Only a flush makes it export.
 
-    Arguments that are those of spans alone become the variables of log records where these are the `signal`. `run_by` is
-    a command that becomes it.
+    Arguments that are those of spans alone become the variables of log records where these are the `signal`.
+    `run_by` is a command that becomes it.
     """
     environ = child_env(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     arguments = {"schedule_delay_ms": 600_000, "endpoint": endpoint, "protocol": protocol} | arguments
