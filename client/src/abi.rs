@@ -197,3 +197,63 @@ pub struct Api {
     /// was not possible.
     pub python_set: unsafe extern "C" fn(span: *mut c_void, context: *const Context) -> bool,
 }
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// Modules that were built with another version of this file rely on it.
+    #[test]
+    fn the_layout_is_that_of_version_1() {
+        assert_eq!(MAJOR, 1);
+        assert_eq!(size_of::<Text>(), 16);
+        assert_eq!(size_of::<Value>(), 16);
+        assert_eq!(size_of::<Attribute>(), 40);
+        assert_eq!(
+            (offset_of!(Attribute, kind), offset_of!(Attribute, value)),
+            (16, 24)
+        );
+        assert_eq!(size_of::<Context>(), 40);
+        assert_eq!(
+            (
+                offset_of!(Context, span_id),
+                offset_of!(Context, flags),
+                offset_of!(Context, is_remote),
+                offset_of!(Context, is_past),
+                offset_of!(Context, extra),
+            ),
+            (16, 24, 25, 26, 32)
+        );
+        assert_eq!(size_of::<SpanStart>(), 56);
+        assert_eq!(
+            (
+                offset_of!(SpanStart, name),
+                offset_of!(SpanStart, kind),
+                offset_of!(SpanStart, start_unix_ns),
+                offset_of!(SpanStart, attributes),
+            ),
+            (8, 24, 32, 40)
+        );
+        assert_eq!(
+            (
+                offset_of!(Api, major),
+                offset_of!(Api, size),
+                offset_of!(Api, enabled),
+                offset_of!(Api, current),
+            ),
+            (0, 4, 8, 16)
+        );
+        assert_eq!(
+            (
+                offset_of!(Api, span_start),
+                offset_of!(Api, span_end),
+                offset_of!(Api, log),
+                offset_of!(Api, python_set),
+            ),
+            (56, 120, 128, 152)
+        );
+        assert_eq!(size_of::<Api>(), 160);
+    }
+}
