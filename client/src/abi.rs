@@ -147,8 +147,8 @@ pub struct Api {
     pub span_start: unsafe extern "C" fn(start: *const SpanStart, out: *mut Context) -> *mut c_void,
     /// Another hold on a span. Null is allowed.
     pub span_retain: unsafe extern "C" fn(span: *mut c_void),
-    /// Gives up a hold on a span; with the last one it ends, if it has not. Null is allowed.
-    pub span_release: unsafe extern "C" fn(span: *mut c_void),
+    /// Gives up a hold on a span. It ends, if it has not, with the last one, or if `ends`. Null is allowed.
+    pub span_release: unsafe extern "C" fn(span: *mut c_void, ends: bool),
     /// Sets attributes; one with the same key is replaced. A null span is, here and below, the one that is current in Python, if
     /// the thread is attached.
     pub span_set_attributes:

@@ -117,6 +117,13 @@ impl Context {
         self.span.as_ref()
     }
 
+    /// [`Self::span`], taken out.
+    #[cfg(feature = "tracing")]
+    #[inline]
+    pub(crate) fn take_span(&mut self) -> Option<Span> {
+        self.span.take()
+    }
+
     /// The trace id, big-endian; zeros when there is no trace.
     pub fn trace_id(&self) -> [u8; 16] {
         self.raw.0.trace_id

@@ -168,7 +168,7 @@ pub(super) unsafe extern "C" fn retain(span: *mut c_void) {
 }
 
 #[expect(unsafe_code, reason = "a handle is a pointer")]
-pub(super) unsafe extern "C" fn release(span: *mut c_void) {
+pub(super) unsafe extern "C" fn release(span: *mut c_void, ends: bool) {
     guarded("ending a span", (), || {
         let handle = span.cast::<SharedSpan>().cast_const();
         // SAFETY: null, or a handle that the caller holds.
@@ -176,8 +176,16 @@ pub(super) unsafe extern "C" fn release(span: *mut c_void) {
             return;
         };
         // As in `Arc`: what other holders did with it comes before its end.
-        if span.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
+        if span.holders.load(Ordering::Relaxed) != 1 {
+            if ends && let Some(mut recording) = span.lock() {
+                recording.end();
+            }
+            if span.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
+                return;
+            }
+        } else {
+            // Nobody else can come in between: only who has a hold can make another.
+            std::sync::atomic::fence(Ordering::Acquire);
         }
         // SAFETY: from `Arc::into_raw` in `start_below`; this was the last hold on that one count.
         let span = unsafe { Arc::from_raw(handle) };
