@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 _LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
-"""Of every four severity numbers (OpenTelemetry logs data model, "Field: SeverityNumber"), from TRACE, which is below DEBUG."""
+"""Of every four severity numbers (OpenTelemetry logs data model), from TRACE on, which is below DEBUG."""
 
 
 def log(target: str, severity: int, message: str, trace_id: str, span_id: str) -> None:

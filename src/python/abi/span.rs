@@ -175,17 +175,16 @@ pub(super) unsafe extern "C" fn release(span: *mut c_void, ends: bool) {
         let Some(span) = (unsafe { SharedSpan::of(span) }) else {
             return;
         };
-        // As in `Arc`: what other holders did with it comes before its end.
-        if span.holders.load(Ordering::Relaxed) != 1 {
+        if span.holders.load(Ordering::Relaxed) == 1 {
+            // Only who has a hold can make another, so this one is the last. What others did comes before its end.
+            std::sync::atomic::fence(Ordering::Acquire);
+        } else {
             if ends && let Some(mut recording) = span.lock() {
                 recording.end();
             }
             if span.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
                 return;
             }
-        } else {
-            // Nobody else can come in between: only who has a hold can make another.
-            std::sync::atomic::fence(Ordering::Acquire);
         }
         // SAFETY: from `Arc::into_raw` in `start_below`; this was the last hold on that one count.
         let span = unsafe { Arc::from_raw(handle) };
