@@ -1,8 +1,8 @@
 //! The layer for `tracing_subscriber`: spans and events of `tracing` in, spans of rvh_trace out.
 //!
-//! A span costs one call through the table when it starts and two when it closes; its fields cross with the first. While no
-//! rvh_trace is connected, callsites are off, as if the layer were not there; while it records nothing, a span costs the look at
-//! one flag. Other layers of the subscriber are not affected by either.
+//! A span costs one call through the table when it starts, with its fields, one when it closes, and two each time that it is
+//! entered and left. While no rvh_trace is connected, callsites are off, as if the layer were not there; while tracing is not set
+//! up, a span costs what the registry takes for it. Other layers of the subscriber are not affected by either.
 
 mod fields;
 mod options;

@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! Where rvh_trace is not installed, or its tracing is not set up, nothing happens, at the price of a look at one flag. The extension
-//! needs no version in common with rvh_trace, neither of Rust nor of a crate: what crosses is a table of C functions, see [`abi`].
+//! Where rvh_trace is not installed nothing happens: callsites are off, at the price of a look at one flag. The extension needs no
+//! version in common with rvh_trace, neither of Rust nor of a crate: what crosses is a table of C functions, see [`abi`].
 //!
 //! # What is the parent
 //!
