@@ -1,8 +1,9 @@
 //! The layer for `tracing_subscriber`: spans and events of `tracing` in, spans of rvh_trace out.
 //!
-//! A span costs one call through the table when it starts, with its fields, one when it closes, and two each time that it is
-//! entered and left. While no rvh_trace is connected, callsites are off, as if the layer were not there; while tracing is not set
-//! up, a span costs what the registry takes for it. Other layers of the subscriber are not affected by either.
+//! A span costs one call through the table when it starts, with its fields, one when it closes, and two each time that
+//! it is entered and left. While no rvh_trace is connected, callsites are off, as if the layer were not there; while
+//! tracing is not set up, a span costs what the registry takes for it. Other layers of the subscriber are not affected
+//! by either.
 
 mod fields;
 mod options;
@@ -47,8 +48,8 @@ struct Layer {
     options: LayerOptions,
 }
 
-/// The context of a `tracing` span, among its extensions. The registry drops them when the span closes: that ends it, without a
-/// look-up for `on_close`.
+/// The context of a `tracing` span, among its extensions. The registry drops them when the span closes: that ends it,
+/// without a look-up for `on_close`.
 struct Placed(Context);
 
 impl Drop for Placed {

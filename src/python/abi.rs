@@ -25,7 +25,8 @@ use crate::tracer::Tracer;
 
 pub(super) use span::SharedSpan;
 
-/// Whether spans that are started may be recorded. Relaxed: a span that is started at the moment of a change may go either way.
+/// Whether spans that are started may be recorded. Relaxed: a span that is started at the moment of a change may go
+/// either way.
 static ENABLED: AtomicU32 = AtomicU32::new(0);
 
 struct Table(Api);

@@ -52,7 +52,8 @@ fn log_from_extension(
     let Some(py) = attached() else {
         return diagnostic::swallowed("logging without the GIL", || {
             format!(
-                "a log record of {target} was dropped: its thread does not hold the GIL. Later cases are counted in rvh_trace.stats()"
+                "a log record of {target} was dropped: its thread does not hold the GIL. Later cases are counted in \
+                 rvh_trace.stats()"
             )
         });
     };

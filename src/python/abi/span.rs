@@ -15,8 +15,8 @@ use crate::id::process_generation;
 use crate::span::{Span as Recording, SpanKind, Status};
 use crate::tracer::Started;
 
-/// A span that threads of an extension and, while it is current in Python, an object of Python's annotate. The handle of the interface is
-/// its address.
+/// A span that threads of an extension and, while it is current in Python, an object of Python's annotate. The handle
+/// of the interface is its address.
 pub(in crate::python) struct SharedSpan {
     /// The holds of extensions, which have one count of the `Arc` between them.
     holders: AtomicUsize,
