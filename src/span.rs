@@ -99,6 +99,10 @@ pub struct Span {
     extra: Option<Box<Extra>>,
 }
 
+// Larger ones are moved by calls of `memcpy`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Span>() <= 128);
+
 impl Span {
     /// Makes a span that [`Tracer::decide`] wants recorded. It starts with [`Self::begin`].
     #[inline]
