@@ -59,7 +59,9 @@ pub enum Status {
 enum Phase {
     Created,
     Started,
-    /// Started, and shown to a layer: see [`observed`].
+    /// Started, and shown to layers, which its owner calls: see [`observed`]. A phase, because a byte more is 8 in a span.
+    Attended,
+    /// Started, and shown to layers by the queue.
     Observed,
     Ended,
 }
@@ -87,7 +89,6 @@ pub struct Span {
     kind: SpanKind,
     status: Status,
     phase: Phase,
-    route: Route,
     /// The process it was started in: a span that was alive across `fork` ends only in the parent.
     generation: u32,
     start: Start,
@@ -97,6 +98,10 @@ pub struct Span {
     attributes: u32,
     extra: Option<Box<Extra>>,
 }
+
+// Larger ones are moved by calls of `memcpy`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Span>() <= 128);
 
 impl Span {
     /// Makes a span that [`Tracer::decide`] wants recorded. It starts with [`Self::begin`].
@@ -130,7 +135,6 @@ impl Span {
             kind,
             status: Status::Unset,
             phase: Phase::Created,
-            route: Route::Queue,
             generation: process_generation(),
             start: Start::NEVER,
             // A name of more than 4 GiB is not exported by anybody.
@@ -257,7 +261,7 @@ impl Span {
     /// Adds an attribute whose key the caller knows to be new.
     #[inline]
     pub fn push_attribute(&mut self, key: &str, value: &Value<'_>) {
-        if self.phase >= Phase::Observed {
+        if self.phase >= Phase::Attended {
             return self.push_observed(key, value);
         }
         self.write_attribute(key, value);
@@ -279,7 +283,7 @@ impl Span {
     #[inline]
     pub fn push_known_str<const N: usize>(&mut self, key: &Key<N>, text: &str) {
         let limits = self.tracer.limits();
-        let room = self.phase < Phase::Observed
+        let room = self.phase < Phase::Attended
             && self.attributes < limits.attributes
             && limits.value_length.is_none();
         if room && key.put_str(&mut self.fields, text) {
@@ -293,7 +297,7 @@ impl Span {
     #[inline]
     pub fn push_known_int<const N: usize>(&mut self, key: &Key<N>, value: i64) {
         let room =
-            self.phase < Phase::Observed && self.attributes < self.tracer.limits().attributes;
+            self.phase < Phase::Attended && self.attributes < self.tracer.limits().attributes;
         if room && key.put_int(&mut self.fields, value) {
             self.attributes += 1;
         } else {
@@ -314,7 +318,7 @@ impl Span {
     /// [`Self::push_attribute`] of a number that has a fraction, under a key of our own.
     #[inline]
     pub fn push_known_double<const N: usize>(&mut self, key: &Key<N>, value: f64) {
-        if self.phase < Phase::Observed && self.attributes < self.tracer.limits().attributes {
+        if self.phase < Phase::Attended && self.attributes < self.tracer.limits().attributes {
             key.put_double(&mut self.fields, value);
             self.attributes += 1;
         } else {
@@ -344,7 +348,7 @@ impl Span {
 
     /// Adds an event at the given time.
     pub fn add_event(&mut self, name: &str, unix_ns: u64, attributes: &[(&str, Value<'_>)]) {
-        if self.phase >= Phase::Observed {
+        if self.phase >= Phase::Attended {
             return self.change(Kind::Event, |span| {
                 span.add_event(name, unix_ns, attributes);
             });
@@ -393,7 +397,7 @@ impl Span {
     /// Ends the span now: encodes it and appends it to the batch. Later calls do nothing.
     #[inline]
     pub fn end(&mut self) {
-        if self.phase == Phase::Started || self.phase == Phase::Observed {
+        if (Phase::Started..Phase::Ended).contains(&self.phase) {
             self.end_at(self.start.later_unix_ns());
         }
     }
@@ -402,7 +406,7 @@ impl Span {
     ///
     /// A span that never started, or was alive across `fork`, is not exported.
     pub fn end_at(&mut self, end_unix_ns: u64) {
-        if self.phase >= Phase::Observed {
+        if self.phase >= Phase::Attended {
             return self.end_observed(end_unix_ns);
         }
         self.encode(end_unix_ns);

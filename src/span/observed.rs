@@ -20,17 +20,24 @@ impl Span {
 
     /// [`Self::end`], where no layer can be called afterwards.
     pub fn end_unattended(&mut self) {
-        self.route = Route::Queue;
+        if self.phase == Phase::Attended {
+            self.phase = Phase::Observed;
+        }
         self.end();
     }
 
     /// Shows a span that has just begun to the layers.
     #[cold]
     pub(super) fn show(&mut self, route: Route) {
-        self.route = route;
+        self.phase = match route {
+            Route::Here => Phase::Attended,
+            Route::Queue => Phase::Observed,
+        };
         if self.publish(Kind::NewSpan, 0..self.fields.len(), 0..0, 0) {
-            self.phase = Phase::Observed;
-        } else if !self.tracer.exports() {
+            return;
+        }
+        self.phase = Phase::Started;
+        if !self.tracer.exports() {
             // It is recorded for layers alone.
             self.phase = Phase::Ended;
             self.empty();
@@ -49,9 +56,9 @@ impl Span {
             return;
         }
         let (fields, entries) = (self.fields.len(), self.entries_len());
-        self.phase = Phase::Started;
+        let phase = std::mem::replace(&mut self.phase, Phase::Started);
         change(self);
-        self.phase = Phase::Observed;
+        self.phase = phase;
         let (fields, entries) = (fields..self.fields.len(), entries..self.entries_len());
         // Neither, if it is over a limit.
         if !fields.is_empty() || !entries.is_empty() {
@@ -61,8 +68,8 @@ impl Span {
 
     /// Shows an event that was written from `start` on, by a thread that calls no layers.
     pub(super) fn show_event(&mut self, start: usize) {
-        if self.phase == Phase::Observed {
-            self.route = Route::Queue;
+        if matches!(self.phase, Phase::Attended | Phase::Observed) {
+            self.phase = Phase::Observed;
             self.publish(Kind::Event, 0..0, start..self.entries_len(), 0);
         }
     }
@@ -98,7 +105,10 @@ impl Span {
         entries: Range<usize>,
         end_unix_ns: u64,
     ) -> bool {
-        let mut route = self.route;
+        let mut route = match self.phase {
+            Phase::Attended => Route::Here,
+            _ => Route::Queue,
+        };
         let extra = self.extra.as_deref();
         let told = layer::publish(
             kind,
@@ -119,7 +129,9 @@ impl Span {
                 status_message: extra.map_or("", |extra| &extra.status_message),
             },
         );
-        self.route = route;
+        if route == Route::Queue {
+            self.phase = Phase::Observed;
+        }
         told
     }
 }
