@@ -57,7 +57,7 @@ fn log_from_extension(record: &Record<'_>) {
             )
         });
     };
-    guarded_attached(py, "logging", || {
+    guarded_attached(py, "logging", &mut || {
         rust_events::handle(py, &KeptRecord::new(record))
     });
 }
