@@ -8,9 +8,10 @@
 //! - **Life.** The table and what its pointers lead to live as long as the process.
 //! - **Threads.** Every function may be called from every thread, with and without the GIL. One that says "attached" does
 //!   nothing unless the calling thread holds the GIL (is attached to the main interpreter).
-//! - **Ownership.** A [`Text`] and a list of [`Attribute`]s is borrowed for the call. A [`Context`] that is written to an `out`
-//!   pointer belongs to the caller, who gives its [`Context::extra`] back with [`Api::context_release`]. A span handle that is
-//!   not null is a counted hold on the span, given back with [`Api::span_release`]; the last one to go ends the span.
+//! - **Ownership.** A [`Text`] and a list of [`Attribute`]s is borrowed for the call. A [`Context`] that is written to
+//!   an `out` pointer belongs to the caller, who gives its [`Context::extra`] back with [`Api::context_release`]. A
+//!   span handle that is not null is a counted hold on the span, given back with [`Api::span_release`]; the last one to
+//!   go ends the span.
 //! - **Errors.** There are none: what cannot be done is counted by rvh_trace and is a no-op here. No function unwinds, and
 //!   none leaves a Python exception set or touches one that is.
 //! - **Time.** Nothing waits, and no function but [`Api::log`] and the `python_*` ones can run Python code.
@@ -116,8 +117,8 @@ pub struct SpanStart {
 /// Called with the name and the value of a header to send. `data` is what the caller gave.
 pub type PutHeader = unsafe extern "C" fn(data: *mut c_void, name: Text, value: Text);
 
-/// Gives the value of header number `index` (from 0) of this name: false if there is none. The text lives until the call that it is for
-/// returns.
+/// Gives the value of header number `index` (from 0) of this name: false if there is none. The text lives until the
+/// call that it is for returns.
 pub type GetHeader =
     unsafe extern "C" fn(data: *mut c_void, name: Text, index: usize, value: *mut Text) -> bool;
 
@@ -131,7 +132,8 @@ pub struct Api {
     /// Not 0 while spans that are started may be recorded. A relaxed load tells.
     pub enabled: *const AtomicU32,
 
-    /// The context that is current in Python. False, and nothing is written, if the thread is not attached or nothing is current.
+    /// The context that is current in Python. False, and nothing is written, if the thread is not attached or nothing
+    /// is current.
     pub current: unsafe extern "C" fn(out: *mut Context) -> bool,
     /// Another hold on `extra`. Null is allowed.
     pub context_retain: unsafe extern "C" fn(extra: *const c_void),
@@ -147,10 +149,10 @@ pub struct Api {
     pub span_start: unsafe extern "C" fn(start: *const SpanStart, out: *mut Context) -> *mut c_void,
     /// Another hold on a span. Null is allowed.
     pub span_retain: unsafe extern "C" fn(span: *mut c_void),
-    /// Gives up a hold on a span; with the last one it ends, if it has not. Null is allowed.
-    pub span_release: unsafe extern "C" fn(span: *mut c_void),
-    /// Sets attributes; one with the same key is replaced. A null span is, here and below, the one that is current in Python, if
-    /// the thread is attached.
+    /// Gives up a hold on a span. It ends, if it has not, with the last one, or if `ends`. Null is allowed.
+    pub span_release: unsafe extern "C" fn(span: *mut c_void, ends: bool),
+    /// Sets attributes; one with the same key is replaced. A null span is, here and below, the one that is current in
+    /// Python, if the thread is attached.
     pub span_set_attributes:
         unsafe extern "C" fn(span: *mut c_void, attributes: *const Attribute, count: usize),
     /// Replaces the name.
@@ -175,7 +177,8 @@ pub struct Api {
     /// Ends the span, at `end_unix_ns` or, if that is 0, now. The hold on it stays. Null is a no-op.
     pub span_end: unsafe extern "C" fn(span: *mut c_void, end_unix_ns: u64),
 
-    /// Hands a log record to Python's `logging`, as soon as a thread can that may. `severity` is OpenTelemetry's `SeverityNumber`.
+    /// Hands a log record to Python's `logging`, as soon as a thread can that may. `severity` is OpenTelemetry's
+    /// `SeverityNumber`.
     pub log: unsafe extern "C" fn(
         context: *const Context,
         severity: u32,
@@ -199,4 +202,64 @@ pub struct Api {
     /// Attached. Writes on the span what an exception that leaves it means, as on one of Python's: failed, cancelled or nothing.
     /// `exception` is a borrowed reference to a `BaseException`.
     pub python_raised: unsafe extern "C" fn(span: *mut c_void, exception: *mut c_void),
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// Modules that were built with another version of this file rely on it.
+    #[test]
+    fn the_layout_is_that_of_version_1() {
+        assert_eq!(MAJOR, 1);
+        assert_eq!(size_of::<Text>(), 16);
+        assert_eq!(size_of::<Value>(), 16);
+        assert_eq!(size_of::<Attribute>(), 40);
+        assert_eq!(
+            (offset_of!(Attribute, kind), offset_of!(Attribute, value)),
+            (16, 24)
+        );
+        assert_eq!(size_of::<Context>(), 40);
+        assert_eq!(
+            (
+                offset_of!(Context, span_id),
+                offset_of!(Context, flags),
+                offset_of!(Context, is_remote),
+                offset_of!(Context, is_past),
+                offset_of!(Context, extra),
+            ),
+            (16, 24, 25, 26, 32)
+        );
+        assert_eq!(size_of::<SpanStart>(), 56);
+        assert_eq!(
+            (
+                offset_of!(SpanStart, name),
+                offset_of!(SpanStart, kind),
+                offset_of!(SpanStart, start_unix_ns),
+                offset_of!(SpanStart, attributes),
+            ),
+            (8, 24, 32, 40)
+        );
+        assert_eq!(
+            (
+                offset_of!(Api, major),
+                offset_of!(Api, size),
+                offset_of!(Api, enabled),
+                offset_of!(Api, current),
+            ),
+            (0, 4, 8, 16)
+        );
+        assert_eq!(
+            (
+                offset_of!(Api, span_start),
+                offset_of!(Api, span_end),
+                offset_of!(Api, log),
+                offset_of!(Api, python_set),
+            ),
+            (56, 120, 128, 152)
+        );
+        assert_eq!(size_of::<Api>(), 160);
+    }
 }

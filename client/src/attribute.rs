@@ -24,7 +24,8 @@ macro_rules! value_from {
         })*
     };
 }
-value_from!(bool => Bool, i8 => Int, i16 => Int, i32 => Int, i64 => Int, u8 => Int, u16 => Int, u32 => Int, f32 => Double, f64 => Double);
+value_from!(bool => Bool, f32 => Double, f64 => Double);
+value_from!(i8 => Int, i16 => Int, i32 => Int, i64 => Int, u8 => Int, u16 => Int, u32 => Int);
 
 impl<'a> From<&'a str> for Value<'a> {
     fn from(value: &'a str) -> Self {

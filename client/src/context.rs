@@ -79,8 +79,8 @@ impl Context {
         extra: std::ptr::null(),
     };
 
-    /// What is current here: what was [attached](Self::attach) last to this thread or [entered](Self::enter_python) in Python, else what is
-    /// current in Python if this thread holds the GIL, else no place at all.
+    /// What is current here: what was [attached](Self::attach) last to this thread or [entered](Self::enter_python) in
+    /// Python, else what is current in Python if this thread holds the GIL, else no place at all.
     ///
     /// A `tracing` span that was entered on this thread is attached to it where the [layer](crate::layer()) is installed.
     pub fn current() -> Self {
@@ -115,6 +115,13 @@ impl Context {
     #[inline]
     pub fn span(&self) -> Option<&Span> {
         self.span.as_ref()
+    }
+
+    /// [`Self::span`], taken out.
+    #[cfg(feature = "tracing")]
+    #[inline]
+    pub(crate) fn take_span(&mut self) -> Option<Span> {
+        self.span.take()
     }
 
     /// The trace id, big-endian; zeros when there is no trace.

@@ -35,8 +35,8 @@ impl Context {
         unsafe { (host.inject)(self.as_raw(), forward, (&raw mut put).cast()) };
     }
 
-    /// Reads what another process sent. `get` gives the value of header number `index` (from 0) of a name in lower case; `None` if
-    /// there is none. `None` if there is no context in the headers.
+    /// Reads what another process sent. `get` gives the value of header number `index` (from 0) of a name in lower
+    /// case; `None` if there is none. `None` if there is no context in the headers.
     #[expect(unsafe_code, reason = "calls through the table")]
     pub fn extract_with<'h>(mut get: impl FnMut(&str, usize) -> Option<&'h [u8]>) -> Option<Self> {
         unsafe extern "C" fn forward<'h, F: FnMut(&str, usize) -> Option<&'h [u8]>>(

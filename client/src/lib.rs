@@ -14,14 +14,15 @@
 //! # }
 //! ```
 //!
-//! Where rvh_trace is not installed, or its tracing is not set up, nothing happens, at the price of a look at one flag. The extension
-//! needs no version in common with rvh_trace, neither of Rust nor of a crate: what crosses is a table of C functions, see [`abi`].
+//! Where rvh_trace is not installed nothing happens: callsites are off, at the price of a look at one flag. The
+//! extension needs no version in common with rvh_trace, neither of Rust nor of a crate: what crosses is a table of C
+//! functions, see [`abi`].
 //!
 //! # What is the parent
 //!
-//! [`Context::current`]: what was attached last to the thread, be it by [`Context::attach`] or by entering a `tracing` span; else
-//! the current span of Python, if the thread holds the GIL. A function that releases the GIL opens its span before, or attaches what
-//! is current:
+//! [`Context::current`]: what was attached last to the thread, be it by [`Context::attach`] or by entering a `tracing`
+//! span; else the current span of Python, if the thread holds the GIL. A function that releases the GIL opens its span
+//! before, or attaches what is current:
 //!
 //! ```ignore
 //! #[pyfunction]
@@ -52,7 +53,8 @@
 //!
 //! # Without `tracing`
 //!
-//! [`Span::builder`] starts spans by hand, and [`log()`] writes records; with `default-features = false` nothing else is built.
+//! [`Span::builder`] starts spans by hand, and [`log()`] writes records; with `default-features = false` nothing else
+//! is built.
 //!
 //! # Features
 //!
@@ -65,8 +67,8 @@
 //!
 //! # Processes
 //!
-//! A forked child starts spans of its own; those that were open at the fork end in the parent. Threads may outlive the interpreter:
-//! what they do then is counted or dropped, never waited for.
+//! A forked child starts spans of its own; those that were open at the fork end in the parent. Threads may outlive the
+//! interpreter: what they do then is counted or dropped, never waited for.
 //!
 //! [rvh_trace]: https://pypi.org/project/rvh_trace/
 

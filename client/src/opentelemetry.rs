@@ -7,8 +7,8 @@ use crate::context::Context;
 impl Context {
     /// What the `opentelemetry` crate calls a context: the current one of that crate, with the span of this one in it.
     ///
-    /// Trace state stays behind: it is rvh_trace that reads and writes headers. Costs two allocations, so it is made where code of that
-    /// crate is called or a future is polled, not for every span.
+    /// Trace state stays behind: it is rvh_trace that reads and writes headers. Costs two allocations, so it is made
+    /// where code of that crate is called or a future is polled, not for every span.
     pub fn to_opentelemetry(&self) -> opentelemetry::Context {
         opentelemetry::Context::current().with_remote_span_context(SpanContext::new(
             TraceId::from_bytes(self.trace_id()),

@@ -65,7 +65,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         if let Some(host) = host() {
             // SAFETY: a handle of this host's; this hold on it ends here.
-            unsafe { (host.span_release)(self.0.as_ptr()) };
+            unsafe { (host.span_release)(self.0.as_ptr(), false) };
         }
     }
 }
@@ -96,6 +96,18 @@ impl Span {
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut c_void {
         self.0.as_ptr()
+    }
+
+    /// Ends the span and gives up this hold on it, in one call.
+    #[cfg(feature = "tracing")]
+    #[inline]
+    #[expect(unsafe_code, reason = "calls through the table")]
+    pub(crate) fn close(self) {
+        let span = std::mem::ManuallyDrop::new(self);
+        if let Some(host) = host() {
+            // SAFETY: a handle of this host's; this hold on it ends here, and is not given up again.
+            unsafe { (host.span_release)(span.0.as_ptr(), true) };
+        }
     }
 
     /// Sets an attribute; one with the same key is replaced.

@@ -25,7 +25,8 @@ use crate::tracer::Tracer;
 
 pub(super) use span::SharedSpan;
 
-/// Whether spans that are started may be recorded. Relaxed: a span that is started at the moment of a change may go either way.
+/// Whether spans that are started may be recorded. Relaxed: a span that is started at the moment of a change may go
+/// either way.
 static ENABLED: AtomicU32 = AtomicU32::new(0);
 
 struct Table(Api);
@@ -113,6 +114,15 @@ fn swallow(cause: &'static str, panic: &(dyn Any + Send)) {
     });
 }
 
+/// What a guard gave. An error (in strict mode, or an interrupt) has nobody to be raised to.
+#[inline]
+fn unraised<T>(py: Python<'_>, result: PyResult<Option<T>>) -> Option<T> {
+    result.unwrap_or_else(|error| {
+        error.write_unraisable(py, None);
+        None
+    })
+}
+
 /// [`guarded`], for what uses Python: an error is swallowed too. No exception is set afterwards that was not before.
 fn guarded_attached<T>(
     py: Python<'_>,
@@ -121,11 +131,7 @@ fn guarded_attached<T>(
 ) -> Option<T> {
     guarded(cause, None, || {
         let set_before = PyErr::take(py);
-        let result = errors::guard(py, cause, run).unwrap_or_else(|error| {
-            // In strict mode, or an interrupt: there is nobody to raise it to.
-            error.write_unraisable(py, None);
-            None
-        });
+        let result = unraised(py, errors::guard(py, cause, run));
         if let Some(error) = set_before {
             error.restore(py);
         }

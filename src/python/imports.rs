@@ -81,6 +81,8 @@ imported! {
     export_error: PyType = "rvh_trace.errors", "ExportError";
     /// A deadline passed.
     export_timeout: PyType = "rvh_trace.errors", "ExportTimeout";
+    /// Logs a record of another extension module.
+    log_from_extension: PyAny = "rvh_trace._extension_log", "log";
     /// An exception and the members of its group, as text.
     describe_exception: PyAny = "rvh_trace._exceptions", "describe";
     /// The route that a request was dispatched to.

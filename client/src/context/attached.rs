@@ -34,7 +34,8 @@ thread_local! {
     };
 }
 
-/// Calls `then` with what is innermost on this thread; with `None` if Python has to be asked. `then` must not attach anything.
+/// Calls `then` with what is innermost on this thread; with `None` if Python has to be asked. `then` must not attach
+/// anything.
 #[inline]
 pub(crate) fn with_innermost<R>(then: impl FnOnce(Option<&Context>) -> R) -> R {
     let mut then = Some(then);

@@ -16,8 +16,9 @@ pub struct PythonScope {
 }
 
 impl Context {
-    /// Makes it current in Python until the scope is dropped, for Python code that is called meanwhile: `current_span()` gives the
-    /// [span](Self::span), which Python code may annotate, and spans that it starts are its children.
+    /// Makes it current in Python until the scope is dropped, for Python code that is called meanwhile:
+    /// `current_span()` gives the [span](Self::span), which Python code may annotate, and spans that it starts are its
+    /// children.
     ///
     /// The calling thread must hold the GIL, and hold it again when the scope is dropped; else nothing happens.
     #[expect(unsafe_code, reason = "calls through the table")]
@@ -32,8 +33,8 @@ impl Context {
         }
     }
 
-    /// As [`Self::enter_python`], in a `contextvars.Context` that ends with the work, such as that of a new task: there is no way back.
-    /// Whether that was possible.
+    /// As [`Self::enter_python`], in a `contextvars.Context` that ends with the work, such as that of a new task: there
+    /// is no way back. Whether that was possible.
     #[expect(unsafe_code, reason = "calls through the table")]
     pub fn set_in_python(&self) -> bool {
         host().is_some_and(|host| {

@@ -3,7 +3,7 @@
 //! What they borrow is not promised to outlive their visit, so text is copied once, into memory that a thread keeps: no
 //! allocation in the long run. Formatting a field may run code that opens spans itself; it gets fields of its own.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt::{Debug, Write};
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::span::{Span, SpanKind, Status};
 const KEPT_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    static SPARE: Cell<Fields> = const { Cell::new(Fields::new()) };
+    static SPARE: RefCell<Fields> = const { RefCell::new(Fields::new()) };
 }
 
 /// An error that a field held.
@@ -48,12 +48,6 @@ pub(super) struct Fields {
     pub(super) is_event: bool,
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Fields {
     const fn new() -> Self {
         Self {
@@ -73,11 +67,18 @@ impl Fields {
     /// Calls `then` with empty fields.
     #[inline]
     pub(super) fn with<R>(then: impl FnOnce(&mut Self) -> R) -> R {
-        let mut fields = SPARE.try_with(Cell::take).unwrap_or_default();
-        let result = then(&mut fields);
-        fields.clear();
-        let _ = SPARE.try_with(|spare| spare.set(fields));
-        result
+        let mut then = Some(then);
+        let done = SPARE.try_with(|spare| {
+            let mut fields = spare.try_borrow_mut().ok()?;
+            fields.clear();
+            then.take().map(|then| then(&mut fields))
+        });
+        match (done.ok().flatten(), then) {
+            (Some(done), _) => done,
+            // In use further up the stack, or gone with the thread.
+            (None, Some(then)) => then(&mut Self::new()),
+            (None, None) => unreachable!("`then` is taken only to be called"),
+        }
     }
 
     #[inline]

@@ -62,7 +62,8 @@ impl LayerOptions {
         self
     }
 
-    /// The most verbose level of events that go to Python's `logging`, to the logger that is called like their target, with `::` as `.`.
+    /// The most verbose level of events that go to Python's `logging`, to the logger that is called like their target,
+    /// with `::` as `.`.
     pub const fn log(mut self, level: LevelFilter) -> Self {
         self.log = level;
         self

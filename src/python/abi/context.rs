@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use rvh_trace_client::abi;
 
-use super::super::{current, propagate};
-use super::{attached, guarded, guarded_attached};
+use super::super::{current, errors, propagate};
+use super::{attached, guarded, unraised};
 use crate::context::{Context, SpanContext, TraceFlags, TraceState};
 use crate::id::{SpanId, TraceId};
 use crate::propagation::Baggage;
@@ -42,7 +42,8 @@ impl Place {
     /// [`Self::current`] of a thread that may not be attached.
     pub(super) fn current_if_attached() -> Option<Self> {
         let py = attached()?;
-        let found = guarded_attached(py, "reading the current span", || Self::current(py))?;
+        let found = errors::guard(py, "reading the current span", || Self::current(py));
+        let found = unraised(py, found)?;
         let Context { span, baggage } = &found.context;
         (span.is_valid() || !baggage.is_empty()).then_some(found)
     }

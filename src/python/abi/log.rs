@@ -1,9 +1,9 @@
 //! Log records of extensions.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rvh_trace_client::abi::{self, Attribute, Text};
 
+use super::super::imports;
 use super::attribute::{Attributes, read_text};
 use super::context::Place;
 use super::{attached, guarded, guarded_attached};
@@ -52,38 +52,31 @@ fn log_from_extension(
     let Some(py) = attached() else {
         return diagnostic::swallowed("logging without the GIL", || {
             format!(
-                "a log record of {target} was dropped: its thread does not hold the GIL. Later cases are counted in rvh_trace.stats()"
+                "a log record of {target} was dropped: its thread does not hold the GIL. Later cases are counted in \
+                 rvh_trace.stats()"
             )
         });
     };
     guarded_attached(py, "logging", || {
-        let logger = py
-            .import("logging")?
-            .call_method1("getLogger", (target.replace("::", "."),))?;
-        let level = level(severity);
-        if !logger.call_method1("isEnabledFor", (level,))?.is_truthy()? {
-            return Ok(());
-        }
         let mut message = message.to_owned();
         for (key, value) in attributes {
-            message.push(' ');
-            message.push_str(key);
-            message.push('=');
-            push_value(&mut message, value);
+            push_attribute(&mut message, key, value);
         }
-        let extra = PyDict::new(py);
-        if context.is_valid() {
-            extra.set_item("trace_id", context.trace_id.to_string())?;
-            extra.set_item("span_id", context.span_id.to_string())?;
-        }
-        let named = PyDict::new(py);
-        named.set_item("extra", extra)?;
-        logger.call_method("log", (level, message), Some(&named))?;
-        Ok(())
+        let (trace_id, span_id) = if context.is_valid() {
+            (context.trace_id.to_string(), context.span_id.to_string())
+        } else {
+            (String::new(), String::new())
+        };
+        let record = (target, severity, message, trace_id, span_id);
+        imports::log_from_extension(py)?.call1(record).map(drop)
     });
 }
 
-fn push_value(text: &mut String, value: &Value<'_>) {
+/// Adds ` key=value`.
+fn push_attribute(text: &mut String, key: &str, value: &Value<'_>) {
+    text.push(' ');
+    text.push_str(key);
+    text.push('=');
     match value {
         Value::Str(value) => text.push_str(value),
         Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
@@ -91,17 +84,5 @@ fn push_value(text: &mut String, value: &Value<'_>) {
         Value::Float(value) => text.push_str(&value.to_string()),
         // The interface has no others.
         Value::Bytes(_) | Value::Array(_) => {}
-    }
-}
-
-/// The level of `logging` for a severity number (OpenTelemetry logs data model, "Mapping of `SeverityNumber`"); 5 is below DEBUG.
-fn level(severity: u32) -> u8 {
-    match severity {
-        0..=4 => 5,
-        5..=8 => 10,
-        9..=12 => 20,
-        13..=16 => 30,
-        17..=20 => 40,
-        _ => 50,
     }
 }

@@ -15,8 +15,8 @@ use crate::id::process_generation;
 use crate::span::{Span as Recording, SpanKind, Status};
 use crate::tracer::Started;
 
-/// A span that threads of an extension and, while it is current in Python, an object of Python's annotate. The handle of the interface is
-/// its address.
+/// A span that threads of an extension and, while it is current in Python, an object of Python's annotate. The handle
+/// of the interface is its address.
 pub(in crate::python) struct SharedSpan {
     /// The holds of extensions, which have one count of the `Arc` between them.
     holders: AtomicUsize,
@@ -168,16 +168,23 @@ pub(super) unsafe extern "C" fn retain(span: *mut c_void) {
 }
 
 #[expect(unsafe_code, reason = "a handle is a pointer")]
-pub(super) unsafe extern "C" fn release(span: *mut c_void) {
+pub(super) unsafe extern "C" fn release(span: *mut c_void, ends: bool) {
     guarded("ending a span", (), || {
         let handle = span.cast::<SharedSpan>().cast_const();
         // SAFETY: null, or a handle that the caller holds.
         let Some(span) = (unsafe { SharedSpan::of(span) }) else {
             return;
         };
-        // As in `Arc`: what other holders did with it comes before its end.
-        if span.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
+        if span.holders.load(Ordering::Relaxed) == 1 {
+            // Only who has a hold can make another, so this one is the last. What others did comes before its end.
+            std::sync::atomic::fence(Ordering::Acquire);
+        } else {
+            if ends && let Some(mut recording) = span.lock() {
+                recording.end();
+            }
+            if span.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
+                return;
+            }
         }
         // SAFETY: from `Arc::into_raw` in `start_below`; this was the last hold on that one count.
         let span = unsafe { Arc::from_raw(handle) };
