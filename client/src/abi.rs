@@ -263,8 +263,9 @@ mod tests {
                 offset_of!(Api, span_end),
                 offset_of!(Api, log),
                 offset_of!(Api, python_set),
+                offset_of!(Api, python_raised),
             ),
-            (56, 120, 128, 152)
+            (56, 120, 128, 152, 160)
         );
         assert_eq!(size_of::<Api>(), 168);
     }

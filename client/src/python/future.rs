@@ -46,8 +46,9 @@ static HANDING_OVER: Semaphore = Semaphore::const_new(4);
 /// use rvh_trace_client::{Span, python};
 ///
 /// #[pyfunction]
-/// fn quote(py: Python<'_>, item: String) -> PyResult<Bound<'_, PyAny>> {
-///     let span = Span::builder("quote").attribute("item", &item);
+/// fn quote<'py>(py: Python<'py>, item: &str) -> PyResult<Bound<'py, PyAny>> {
+///     let span = Span::builder("quote").attribute("item", item);
+///     let item = item.to_owned();
 ///     python::future_into_py(py, span, async move { Ok(item.len()) })
 /// }
 /// ```
@@ -96,8 +97,9 @@ where
         },
     )?;
     let told = receiver.clone().unbind();
-    // Boxed, so that a pointer is what moves through the layers of futures around it, and not what is as large as all its locals.
-    let future = with_locals(locals, Box::pin(future.in_context(context)));
+    let kept = locals.clone();
+    let future = with_locals(locals, future.in_context(context));
+    // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as all its locals.
     let future = Box::pin(UntilEnd::new(async move {
         let result = AssertUnwindSafe(future)
             .catch_unwind()
@@ -115,6 +117,7 @@ where
             ending,
             receiver: told,
             under_way,
+            _locals: kept,
         })
     }));
     // pyo3-async-runtimes tells this loop of its own what has come out, see `Receiver`.
@@ -139,6 +142,8 @@ struct Outcome<T> {
     ending: Ending,
     receiver: Py<Receiver>,
     under_way: UnderWay,
+    /// The last to go: without the GIL, each of its objects would have to wait for a thread that has it.
+    _locals: TaskLocals,
 }
 
 /// Held from the end of a future until the loop has been told.
@@ -161,6 +166,7 @@ where
             mut ending,
             receiver,
             under_way,
+            _locals,
         } = self;
         receiver.get().expect(under_way);
         let result = result.and_then(|value| {

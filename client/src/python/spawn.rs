@@ -21,7 +21,7 @@ use crate::task::FutureExt as _;
 ///
 /// # async fn load(part: u32) -> u32 { part }
 /// # async fn example() {
-/// let (first, second) = tokio::join!(task::spawn(load(1)), task::spawn(load(2)));
+/// let (first, second) = futures::future::join(task::spawn(load(1)), task::spawn(load(2))).await;
 /// # }
 /// ```
 #[track_caller]
