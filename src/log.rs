@@ -99,6 +99,8 @@ impl LogAttributes {
 
     /// Adds an attribute whose key is not there. One that is over the limit is counted instead; one with an empty key is
     /// ignored.
+    // Out of line: its callers are many and the module's size has a limit.
+    #[inline(never)]
     pub fn push(&mut self, key: &str, value: &Value<'_>) {
         if key.is_empty() {
             return;

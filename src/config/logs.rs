@@ -31,7 +31,8 @@ pub(super) fn load(
             "OTEL_ATTRIBUTE_COUNT_LIMIT",
         ],
         0,
-        default.attributes,
+        // As a `usize`, like the other defaults: another type would be another copy of the function.
+        default.attributes as usize,
     )?;
     let value_length = variables.whole_number(
         ("", None),

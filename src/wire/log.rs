@@ -51,8 +51,14 @@ const fn text_len(text: &str) -> usize {
 
 fn put_text(out: &mut Vec<u8>, key: u32, text: &str) {
     if !text.is_empty() {
-        put_bytes(out, key, text.as_bytes());
+        put_field(out, key, text.as_bytes());
     }
+}
+
+/// [`put_bytes`], out of line: seven times in place it would be half of [`put_log`].
+#[inline(never)]
+fn put_field(out: &mut Vec<u8>, key: u32, bytes: &[u8]) {
+    put_bytes(out, key, bytes);
 }
 
 impl Finished<'_> {
@@ -96,7 +102,7 @@ pub(crate) fn put_log(out: &mut Vec<u8>, log: &Finished<'_>) {
     let start = out.len();
     put_varint(out, u64::from(SCOPE_LOGS_SCOPE));
     put_varint(out, bytes_len(record.scope.len()) as u64);
-    put_bytes(out, SCOPE_NAME, record.scope.as_bytes());
+    put_field(out, SCOPE_NAME, record.scope.as_bytes());
     put_varint(out, u64::from(SCOPE_LOGS_RECORD));
     put_varint(out, log.record_len() as u64);
 
@@ -106,15 +112,15 @@ pub(crate) fn put_log(out: &mut Vec<u8>, log: &Finished<'_>) {
     put_text(out, SEVERITY_TEXT, record.severity_text);
     put_varint(out, u64::from(BODY));
     put_varint(out, bytes_len(record.body.len()) as u64);
-    put_bytes(out, ANY_STRING, record.body.as_bytes());
+    put_field(out, ANY_STRING, record.body.as_bytes());
     out.extend_from_slice(&attributes.fields);
     if attributes.dropped > 0 {
         put_varint_field(out, DROPPED_ATTRIBUTES, u64::from(attributes.dropped));
     }
     if let Some(context) = log.context() {
         put_fixed32(out, FLAGS, u32::from(context.flags.to_byte()));
-        put_bytes(out, TRACE_ID, &context.trace_id.to_bytes());
-        put_bytes(out, SPAN_ID, &context.span_id.to_bytes());
+        put_field(out, TRACE_ID, &context.trace_id.to_bytes());
+        put_field(out, SPAN_ID, &context.span_id.to_bytes());
     }
     put_text(out, EVENT_NAME, record.event_name);
     debug_assert_eq!(out.len() - start, len);
