@@ -1,14 +1,13 @@
 //! Rust futures that Python awaits.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -93,10 +92,8 @@ where
         py,
         Receiver {
             event_loop: locals.event_loop(py).unbind(),
-            under_way: Mutex::new(None),
         },
     )?;
-    let told = receiver.clone().unbind();
     let kept = locals.clone();
     let future = with_locals(locals, future.in_context(context));
     // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as all its locals.
@@ -115,7 +112,6 @@ where
         Ok(Outcome {
             result,
             ending,
-            receiver: told,
             under_way,
             _locals: kept,
         })
@@ -140,10 +136,14 @@ pub(super) fn from_panic(panic: &(dyn Any + Send)) -> PyErr {
 struct Outcome<T> {
     result: PyResult<T>,
     ending: Ending,
-    receiver: Py<Receiver>,
     under_way: UnderWay,
     /// The last to go: without the GIL, each of its objects would have to wait for a thread that has it.
     _locals: TaskLocals,
+}
+
+thread_local! {
+    /// Of the result that this thread is handing over.
+    static UNDER_WAY: Cell<Option<UnderWay>> = const { Cell::new(None) };
 }
 
 /// Held from the end of a future until the loop has been told.
@@ -164,11 +164,10 @@ where
         let Self {
             result,
             mut ending,
-            receiver,
             under_way,
             _locals,
         } = self;
-        receiver.get().expect(under_way);
+        UNDER_WAY.set(Some(under_way));
         let result = result.and_then(|value| {
             // Nobody would wake who waits if this unwound.
             catch_unwind(AssertUnwindSafe(|| value.into_bound_py_any(py)))
@@ -193,16 +192,6 @@ struct Failure {
 #[pyclass(frozen)]
 struct Receiver {
     event_loop: Py<PyAny>,
-    under_way: Mutex<Option<UnderWay>>,
-}
-
-impl Receiver {
-    fn expect(&self, under_way: UnderWay) {
-        *self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(under_way);
-    }
 }
 
 #[pymethods]
@@ -212,7 +201,7 @@ impl Receiver {
             .call_method0(py, pyo3::intern!(py, "create_future"))
     }
 
-    #[pyo3(signature = (_check, future, _complete, value, **_options))]
+    #[pyo3(signature = (_check, future, _complete, value, *, context=None))]
     fn call_soon_threadsafe(
         &self,
         py: Python<'_>,
@@ -220,13 +209,11 @@ impl Receiver {
         future: &Bound<'_, PyAny>,
         _complete: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        _options: Option<&Bound<'_, PyDict>>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        // The loop's default, which is what `succeed` and `fail` may run in.
+        let _ = context;
+        let _under_way = UNDER_WAY.take();
         let glue = glue(py)?;
         let event_loop = self.event_loop.bind(py);
         match value.cast::<Failure>() {

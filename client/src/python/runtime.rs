@@ -5,6 +5,7 @@
 //! unwinding through frames of Rust, which aborts the process: an `atexit` function drops every future that still is
 //! pending, as if it was cancelled, and waits for those that are on their way to Python, for [`SETTLE`] at most.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -79,14 +80,62 @@ pub(super) fn task_locals(py: Python<'_>) -> PyResult<TaskLocals> {
     })
 }
 
-tokio::task_local! {
-    /// Beside the one of pyo3-async-runtimes, which can only be asked with the GIL.
-    static CARRIED: TaskLocals;
+thread_local! {
+    /// Of the future that is polled. Beside the one of pyo3-async-runtimes, which can only be asked with the GIL.
+    static CARRIED: RefCell<Option<TaskLocals>> = const { RefCell::new(None) };
 }
 
 /// What is carried in the Tokio task that runs here, if it carries something.
 pub(super) fn carried_locals() -> Option<TaskLocals> {
-    CARRIED.try_with(Clone::clone).ok()
+    CARRIED.try_with(|carried| carried.borrow().clone()).ok()?
+}
+
+/// Carries what it was made of until it is dropped.
+struct Carrying(Option<TaskLocals>);
+
+impl Carrying {
+    fn new(locals: Option<TaskLocals>) -> Self {
+        Self(Self::swap(locals))
+    }
+
+    fn swap(locals: Option<TaskLocals>) -> Option<TaskLocals> {
+        CARRIED.try_with(|carried| carried.replace(locals)).ok()?
+    }
+}
+
+impl Drop for Carrying {
+    fn drop(&mut self) {
+        Self::swap(self.0.take());
+    }
+}
+
+pin_project! {
+    struct Carrier<F> {
+        locals: TaskLocals,
+        // Taken out of it to be dropped where it belongs.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Carrier<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _carrying = Carrying::new(Some(this.locals.clone()));
+            this.future.set(None);
+        }
+    }
+}
+
+impl<F: Future> Future for Carrier<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _carrying = Carrying::new(Some(this.locals.clone()));
+        this.future
+            .as_pin_mut()
+            .map_or(Poll::Pending, |future| future.poll(cx))
+    }
 }
 
 /// Carries `locals` in a future, for this crate and for pyo3-async-runtimes.
@@ -98,10 +147,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    CARRIED.scope(
-        locals.clone(),
-        pyo3_async_runtimes::tokio::scope(locals, future),
-    )
+    Carrier {
+        locals: locals.clone(),
+        future: Some(pyo3_async_runtimes::tokio::scope(locals, future)),
+    }
 }
 
 /// Something that may ask for the GIL without being asked to: the end of the process waits until it is dropped.
