@@ -123,18 +123,20 @@ fn unraised<T>(py: Python<'_>, result: PyResult<Option<T>>) -> Option<T> {
     })
 }
 
-/// [`guarded`], for what uses Python: an error is swallowed too. No exception is set afterwards that was not before.
-fn guarded_attached<T>(
+/// [`guarded`], for what uses Python: an error is swallowed too. No exception is set afterwards that was not before. Whether
+/// there was none. Not generic: it is large.
+#[cold]
+fn guarded_attached(
     py: Python<'_>,
     cause: &'static str,
-    run: impl FnOnce() -> PyResult<T>,
-) -> Option<T> {
-    guarded(cause, None, || {
+    run: &mut dyn FnMut() -> PyResult<()>,
+) -> bool {
+    guarded(cause, false, || {
         let set_before = PyErr::take(py);
         let result = unraised(py, errors::guard(py, cause, run));
         if let Some(error) = set_before {
             error.restore(py);
         }
-        result
+        result.is_some()
     })
 }

@@ -57,7 +57,7 @@ fn log_from_extension(
             )
         });
     };
-    guarded_attached(py, "logging", || {
+    guarded_attached(py, "logging", &mut || {
         let mut message = message.to_owned();
         for (key, value) in attributes {
             push_attribute(&mut message, key, value);

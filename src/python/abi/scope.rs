@@ -50,7 +50,8 @@ pub(super) unsafe extern "C" fn enter(
     let Some(py) = attached() else {
         return std::ptr::null_mut();
     };
-    let scope = guarded_attached(py, "using a context", || {
+    let mut entered = std::ptr::null_mut();
+    guarded_attached(py, "using a context", &mut || {
         // SAFETY: the caller's.
         let (span, baggage) = unsafe { objects(py, span, context)? };
         let scope = Bound::new(
@@ -58,9 +59,10 @@ pub(super) unsafe extern "C" fn enter(
             UseContext::new(span.unbind(), baggage.map(Bound::unbind)),
         )?;
         scope.get().enter(py)?;
-        Ok(scope.into_ptr().cast())
+        entered = scope.into_ptr().cast();
+        Ok(())
     });
-    scope.unwrap_or(std::ptr::null_mut())
+    entered
 }
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
@@ -74,7 +76,7 @@ pub(super) unsafe extern "C" fn leave(scope: *mut c_void) {
             "an extension left a context of Python's without the GIL: it stays current there".into()
         });
     };
-    guarded_attached(py, "leaving a context", || {
+    guarded_attached(py, "leaving a context", &mut || {
         // SAFETY: the reference that `enter` gave.
         let scope = unsafe { Bound::from_owned_ptr(py, scope.cast()) };
         scope.cast::<UseContext>()?.get().leave(py)
@@ -84,7 +86,7 @@ pub(super) unsafe extern "C" fn leave(scope: *mut c_void) {
 #[expect(unsafe_code, reason = "the interface passes pointers")]
 pub(super) unsafe extern "C" fn set(span: *mut c_void, context: *const abi::Context) -> bool {
     let Some(py) = attached() else { return false };
-    let set = guarded_attached(py, "using a context", || {
+    guarded_attached(py, "using a context", &mut || {
         // SAFETY: the caller's.
         let (span, baggage) = unsafe { objects(py, span, context)? };
         current::swap(span.as_any())?;
@@ -92,8 +94,7 @@ pub(super) unsafe extern "C" fn set(span: *mut c_void, context: *const abi::Cont
             current::enter_baggage(baggage.as_any())?;
         }
         Ok(())
-    });
-    set.is_some()
+    })
 }
 
 #[expect(unsafe_code, reason = "the interface passes pointers")]
