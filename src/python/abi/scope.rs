@@ -100,7 +100,7 @@ pub(super) unsafe extern "C" fn set(span: *mut c_void, context: *const abi::Cont
 #[expect(unsafe_code, reason = "the interface passes pointers")]
 pub(super) unsafe extern "C" fn raised(span: *mut c_void, exception: *mut c_void) {
     let Some(py) = attached() else { return };
-    guarded_attached(py, "recording an exception", || {
+    guarded_attached(py, "recording an exception", &mut || {
         // SAFETY: a handle that is held or null, and a borrowed reference.
         let (shared, raised) = unsafe {
             (
