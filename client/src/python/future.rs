@@ -17,28 +17,30 @@ use super::runtime::{Alive, UntilEnd, task_locals, with_locals};
 use crate::task::FutureExt as _;
 use crate::{Context, SpanBuilder};
 
-/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one for every
-/// result, up to hundreds.
+/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one
+/// for every result, up to hundreds.
 static HANDING_OVER: Semaphore = Semaphore::const_new(4);
 
 /// Makes a Rust future awaitable in Python, inside of a span.
 ///
-/// The span is a child of what is [current](Context::current): in a function that Python calls, of the current span of Python.
-/// It starts now and ends with the future. Inside of the future it is current, at every poll; Python code that is
-/// [awaited there](super::into_future) sees it as its current span, along with the context variables of the caller.
+/// The span is a child of what is [current](Context::current): in a function that Python calls, of the current span of
+/// Python. It starts now and ends with the future. Inside of the future it is current, at every poll; Python code that
+/// is [awaited there](super::into_future) sees it as its current span, along with the context variables of the caller.
 ///
 /// - The exception of the future is raised by the awaitable, the same object, and recorded on the span.
 /// - A panic is a `RuntimeError` with the panic's message.
-/// - Cancelling the awaitable, or the task that awaits it, drops the future at its next await point. Its span ends then, with
-///   `rvh_trace.outcome` "cancelled".
-/// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends it is dropped.
+/// - Cancelling the awaitable, or the task that awaits it, drops the future at its next await point. Its span ends
+///   then, with `rvh_trace.outcome` "cancelled".
+/// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends
+///   it is dropped.
 ///
 /// The future runs on the Tokio runtime of pyo3-async-runtimes. Cost: about half a microsecond above
 /// `pyo3_async_runtimes::tokio::future_into_py`.
 ///
 /// # Errors
 ///
-/// `RuntimeError` without a running event loop, in a process that was forked after Tokio was started, and while the interpreter shuts down.
+/// `RuntimeError` without a running event loop, in a process that was forked after Tokio was started, and while the
+/// interpreter shuts down.
 ///
 /// ```no_run
 /// use pyo3::prelude::*;
@@ -96,7 +98,8 @@ where
     )?;
     let kept = locals.clone();
     let future = with_locals(locals, future.in_context(context));
-    // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as all its locals.
+    // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as
+    // all its locals.
     let future = Box::pin(UntilEnd::new(async move {
         let result = AssertUnwindSafe(future)
             .catch_unwind()
@@ -131,8 +134,8 @@ pub(super) fn from_panic(panic: &(dyn Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("a Rust future panicked: {message}"))
 }
 
-/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL, on a thread where
-/// waiting for that holds nobody up.
+/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL,
+/// on a thread where waiting for that holds nobody up.
 struct Outcome<T> {
     result: PyResult<T>,
     ending: Ending,
@@ -187,8 +190,8 @@ struct Failure {
     error: Py<PyBaseException>,
 }
 
-/// What pyo3-async-runtimes takes for the event loop. It passes results on to the real one, except that one that is closed is nothing to print a
-/// traceback about, and that every exception can be delivered.
+/// What pyo3-async-runtimes takes for the event loop. It passes results on to the real one, except that one that is
+/// closed is nothing to print a traceback about, and that every exception can be delivered.
 #[pyclass(frozen)]
 struct Receiver {
     event_loop: Py<PyAny>,

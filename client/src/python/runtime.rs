@@ -1,9 +1,10 @@
 //! Tokio inside of a Python process: whose it is, and how it comes to rest.
 //!
-//! Two things end a Python process that Tokio knows nothing of. After `os.fork()` its threads exist in the parent alone: [`claim`]
-//! refuses to work in the child. And CPython before 3.14 ends a thread that asks for the GIL while the interpreter finalises, by
-//! unwinding through frames of Rust, which aborts the process: an `atexit` function drops every future that still is
-//! pending, as if it was cancelled, and waits for those that are on their way to Python, for [`SETTLE`] at most.
+//! Two things end a Python process that Tokio knows nothing of. After `os.fork()` its threads exist in the parent
+//! alone: [`claim`] refuses to work in the child. And CPython before 3.14 ends a thread that asks for the GIL while the
+//! interpreter finalises, by unwinding through frames of Rust, which aborts the process: an `atexit` function drops
+//! every future that still is pending, as if it was cancelled, and waits for those that are on their way to Python, for
+//! [`SETTLE`] at most.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -31,7 +32,8 @@ const THIS_PROCESS: u8 = 1;
 const A_PARENT: u8 = 2;
 /// How much there is that may ask for the GIL, see [`Alive`].
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
-/// Whether the process ends. Sequentially consistent with [`ALIVE`]: who has counted itself after this was set will see it.
+/// Whether the process ends. Sequentially consistent with [`ALIVE`]: who has counted itself after this was set will see
+/// it.
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Wakes what is pending when the process ends.
 static END: Notify = Notify::const_new();
@@ -51,8 +53,8 @@ fn claim(py: Python<'_>) -> PyResult<()> {
             Ok(())
         }
         _ => Err(PyRuntimeError::new_err(
-            "a Rust future was awaited before os.fork(): Tokio's threads exist only in the parent process. Start worker processes \
-             by multiprocessing's 'spawn' or 'forkserver', or fork before the first Rust future",
+            "a Rust future was awaited before os.fork(): Tokio's threads exist only in the parent process. Start worker \
+             processes by multiprocessing's 'spawn' or 'forkserver', or fork before the first Rust future",
         )),
     }
 }
@@ -63,8 +65,8 @@ fn disown() {
     OWNER.store(A_PARENT, Ordering::Relaxed);
 }
 
-/// The event loop and the context variables that Rust work started here belongs to: those of the Rust future that runs here, else of the
-/// Python task that does.
+/// The event loop and the context variables that Rust work started here belongs to: those of the Rust future that runs
+/// here, else of the Python task that does.
 pub(super) fn task_locals(py: Python<'_>) -> PyResult<TaskLocals> {
     claim(py)?;
     if let Some(carried) = carried_locals() {
@@ -72,8 +74,9 @@ pub(super) fn task_locals(py: Python<'_>) -> PyResult<TaskLocals> {
     }
     pyo3_async_runtimes::tokio::get_current_locals(py).map_err(|error| {
         let explained = PyRuntimeError::new_err(
-            "there is no event loop here: call it in a coroutine, or in a Rust future that Python awaits. Tasks and blocking threads \
-             know of their future's loop when they are started by rvh_trace_client::task::spawn or spawn_blocking",
+            "there is no event loop here: call it in a coroutine, or in a Rust future that Python awaits. Tasks and \
+             blocking threads know of their future's loop when they are started by rvh_trace_client::task::spawn or \
+             spawn_blocking",
         );
         explained.set_cause(py, Some(error));
         explained
