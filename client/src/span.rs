@@ -174,8 +174,8 @@ impl Span {
         }
     }
 
-    /// Records an exception of Python's that leaves the span, as on a span of Python's: an exception event and status error; for a
-    /// cancellation `rvh_trace.outcome`. The span goes on.
+    /// Records an exception of Python's that leaves the span, as on a span of Python's: an exception event and status
+    /// error; for a cancellation `rvh_trace.outcome`. The span goes on.
     #[cfg(feature = "pyo3")]
     #[expect(unsafe_code, reason = "calls through the table")]
     pub fn record_python_exception(

@@ -20,14 +20,15 @@ type Outcome = PyResult<Py<PyAny>>;
 
 /// Runs a Python awaitable on its event loop, for a Rust future to await.
 ///
-/// The loop is that of the Rust future that this is called in, or the running one; call it from any thread that knows of its loop, see
-/// [`task::spawn`](crate::task::spawn). A coroutine becomes a task; it starts at once, whether the result is awaited or not. It runs in
-/// context variables of its own, a copy of those that the Rust future was made in, where what is [current](Context::current) now, such as the
-/// innermost `tracing` span, is the current span: `rvh_trace.current_span()` is that of Rust and may be annotated, baggage is kept.
+/// The loop is that of the Rust future that this is called in, or the running one; call it from any thread that knows
+/// of its loop, see [`task::spawn`](crate::task::spawn). A coroutine becomes a task; it starts at once, whether the
+/// result is awaited or not. It runs in context variables of its own, a copy of those that the Rust future was made in,
+/// where what is [current](Context::current) now, such as the innermost `tracing` span, is the current span:
+/// `rvh_trace.current_span()` is that of Rust and may be annotated, baggage is kept.
 ///
-/// Dropping the result cancels the task. A task that is cancelled, or whose loop is closed before it begins, gives `asyncio.CancelledError`.
-/// On a loop that is closed under a task that has begun, without cancelling it as `asyncio.run` does, it stays where it is until the result
-/// is dropped, at the end of the process at the latest.
+/// Dropping the result cancels the task. A task that is cancelled, or whose loop is closed before it begins, gives
+/// `asyncio.CancelledError`. On a loop that is closed under a task that has begun, without cancelling it as
+/// `asyncio.run` does, it stays where it is until the result is dropped, at the end of the process at the latest.
 ///
 /// # Errors
 ///
@@ -173,7 +174,8 @@ impl Drop for PythonTask {
 fn cancel(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) {
     let py = task.py();
     let _ = if is_closed(event_loop) {
-        // It will not take another step: what its coroutine has to tidy up, it does now, and one that was not begun is not warned about.
+        // It will not take another step: what its coroutine has to tidy up, it does now, and one that was not begun is
+        // not warned about.
         task.call_method0(pyo3::intern!(py, "get_coro"))
             .map(|coroutine| close(&coroutine))
     } else {

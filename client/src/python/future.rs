@@ -1,14 +1,13 @@
 //! Rust futures that Python awaits.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -18,28 +17,30 @@ use super::runtime::{Alive, UntilEnd, task_locals, with_locals};
 use crate::task::FutureExt as _;
 use crate::{Context, SpanBuilder};
 
-/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one for every
-/// result, up to hundreds.
+/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one
+/// for every result, up to hundreds.
 static HANDING_OVER: Semaphore = Semaphore::const_new(4);
 
 /// Makes a Rust future awaitable in Python, inside of a span.
 ///
-/// The span is a child of what is [current](Context::current): in a function that Python calls, of the current span of Python.
-/// It starts now and ends with the future. Inside of the future it is current, at every poll; Python code that is
-/// [awaited there](super::into_future) sees it as its current span, along with the context variables of the caller.
+/// The span is a child of what is [current](Context::current): in a function that Python calls, of the current span of
+/// Python. It starts now and ends with the future. Inside of the future it is current, at every poll; Python code that
+/// is [awaited there](super::into_future) sees it as its current span, along with the context variables of the caller.
 ///
 /// - The exception of the future is raised by the awaitable, the same object, and recorded on the span.
 /// - A panic is a `RuntimeError` with the panic's message.
-/// - Cancelling the awaitable, or the task that awaits it, drops the future at its next await point. Its span ends then, with
-///   `rvh_trace.outcome` "cancelled".
-/// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends it is dropped.
+/// - Cancelling the awaitable, or the task that awaits it, drops the future at its next await point. Its span ends
+///   then, with `rvh_trace.outcome` "cancelled".
+/// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends
+///   it is dropped.
 ///
 /// The future runs on the Tokio runtime of pyo3-async-runtimes. Cost: about half a microsecond above
 /// `pyo3_async_runtimes::tokio::future_into_py`.
 ///
 /// # Errors
 ///
-/// `RuntimeError` without a running event loop, in a process that was forked after Tokio was started, and while the interpreter shuts down.
+/// `RuntimeError` without a running event loop, in a process that was forked after Tokio was started, and while the
+/// interpreter shuts down.
 ///
 /// ```no_run
 /// use pyo3::prelude::*;
@@ -93,13 +94,12 @@ where
         py,
         Receiver {
             event_loop: locals.event_loop(py).unbind(),
-            under_way: Mutex::new(None),
         },
     )?;
-    let told = receiver.clone().unbind();
     let kept = locals.clone();
     let future = with_locals(locals, future.in_context(context));
-    // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as all its locals.
+    // Boxed, so that a pointer is what moves through the futures of pyo3-async-runtimes, and not what is as large as
+    // all its locals.
     let future = Box::pin(UntilEnd::new(async move {
         let result = AssertUnwindSafe(future)
             .catch_unwind()
@@ -115,7 +115,6 @@ where
         Ok(Outcome {
             result,
             ending,
-            receiver: told,
             under_way,
             _locals: kept,
         })
@@ -135,15 +134,19 @@ pub(super) fn from_panic(panic: &(dyn Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("a Rust future panicked: {message}"))
 }
 
-/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL, on a thread where
-/// waiting for that holds nobody up.
+/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL,
+/// on a thread where waiting for that holds nobody up.
 struct Outcome<T> {
     result: PyResult<T>,
     ending: Ending,
-    receiver: Py<Receiver>,
     under_way: UnderWay,
     /// The last to go: without the GIL, each of its objects would have to wait for a thread that has it.
     _locals: TaskLocals,
+}
+
+thread_local! {
+    /// Of the result that this thread is handing over.
+    static UNDER_WAY: Cell<Option<UnderWay>> = const { Cell::new(None) };
 }
 
 /// Held from the end of a future until the loop has been told.
@@ -164,11 +167,10 @@ where
         let Self {
             result,
             mut ending,
-            receiver,
             under_way,
             _locals,
         } = self;
-        receiver.get().expect(under_way);
+        UNDER_WAY.set(Some(under_way));
         let result = result.and_then(|value| {
             // Nobody would wake who waits if this unwound.
             catch_unwind(AssertUnwindSafe(|| value.into_bound_py_any(py)))
@@ -188,21 +190,11 @@ struct Failure {
     error: Py<PyBaseException>,
 }
 
-/// What pyo3-async-runtimes takes for the event loop. It passes results on to the real one, except that one that is closed is nothing to print a
-/// traceback about, and that every exception can be delivered.
+/// What pyo3-async-runtimes takes for the event loop. It passes results on to the real one, except that one that is
+/// closed is nothing to print a traceback about, and that every exception can be delivered.
 #[pyclass(frozen)]
 struct Receiver {
     event_loop: Py<PyAny>,
-    under_way: Mutex<Option<UnderWay>>,
-}
-
-impl Receiver {
-    fn expect(&self, under_way: UnderWay) {
-        *self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(under_way);
-    }
 }
 
 #[pymethods]
@@ -212,7 +204,7 @@ impl Receiver {
             .call_method0(py, pyo3::intern!(py, "create_future"))
     }
 
-    #[pyo3(signature = (_check, future, _complete, value, **_options))]
+    #[pyo3(signature = (_check, future, _complete, value, *, context=None))]
     fn call_soon_threadsafe(
         &self,
         py: Python<'_>,
@@ -220,13 +212,11 @@ impl Receiver {
         future: &Bound<'_, PyAny>,
         _complete: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-        _options: Option<&Bound<'_, PyDict>>,
+        context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        // The loop's default, which is what `succeed` and `fail` may run in.
+        let _ = context;
+        let _under_way = UNDER_WAY.take();
         let glue = glue(py)?;
         let event_loop = self.event_loop.bind(py);
         match value.cast::<Failure>() {

@@ -17,12 +17,12 @@ use super::runtime::task_locals;
 
 /// Makes a Python async iterator, or async iterable, a Rust stream.
 ///
-/// It is iterated over in one task from its beginning to its end, which starts at once and sees the same context variables and
-/// the same current span as a coroutine that is [awaited](super::into_future). It is never more than `read_ahead` items (1 if 0 is given)
-/// ahead of Rust.
+/// It is iterated over in one task from its beginning to its end, which starts at once and sees the same context
+/// variables and the same current span as a coroutine that is [awaited](super::into_future). It is never more than
+/// `read_ahead` items (1 if 0 is given) ahead of Rust.
 ///
-/// An exception is the last item, the same object. When the stream is dropped the task is cancelled where it waits, and the iterator is closed
-/// (`aclose()`), both in that task.
+/// An exception is the last item, the same object. When the stream is dropped the task is cancelled where it waits, and
+/// the iterator is closed (`aclose()`), both in that task.
 ///
 /// # Errors
 ///

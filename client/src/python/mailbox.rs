@@ -1,7 +1,7 @@
 //! What Tokio's threads have to say to Python without waiting for an answer.
 //!
-//! A thread of Tokio's that waits for the GIL holds up every other future on it, for 5 ms and more if Python is busy. So what
-//! can wait is done by one blocking thread, which takes the GIL once for all that has come together.
+//! A thread of Tokio's that waits for the GIL holds up every other future on it, for 5 ms and more if Python is busy.
+//! So what can wait is done by one blocking thread, which takes the GIL once for all that has come together.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,5 @@
-//! Rust futures and streams that Python awaits, Python awaitables and iterators that Rust awaits: one trace through both.
+//! Rust futures and streams that Python awaits, Python awaitables and iterators that Rust awaits: one trace through
+//! both.
 //!
 //! | from | to | by |
 //! |---|---|---|
@@ -7,11 +8,12 @@
 //! | a Python awaitable | a Rust future | [`into_future`] |
 //! | a Python async iterator | a Rust stream | [`stream_from_py`] |
 //!
-//! Work goes on in the same place of the trace on other Tokio tasks and threads by [`task::spawn`](crate::task::spawn) and
-//! [`task::spawn_blocking`](crate::task::spawn_blocking).
+//! Work goes on in the same place of the trace on other Tokio tasks and threads by [`task::spawn`](crate::task::spawn)
+//! and [`task::spawn_blocking`](crate::task::spawn_blocking).
 //!
-//! Everything runs on the Tokio runtime of [pyo3-async-runtimes](pyo3_async_runtimes::tokio), which is started by the first future and may be
-//! configured before, and may be mixed with what that crate offers. Without rvh_trace in the interpreter it all works, and nothing is traced.
+//! Everything runs on the Tokio runtime of [pyo3-async-runtimes](pyo3_async_runtimes::tokio), which is started by the
+//! first future and may be configured before, and may be mixed with what that crate offers. Without rvh_trace in the
+//! interpreter it all works, and nothing is traced.
 
 mod awaitable;
 mod ending;

@@ -1,10 +1,12 @@
 //! Tokio inside of a Python process: whose it is, and how it comes to rest.
 //!
-//! Two things end a Python process that Tokio knows nothing of. After `os.fork()` its threads exist in the parent alone: [`claim`]
-//! refuses to work in the child. And CPython before 3.14 ends a thread that asks for the GIL while the interpreter finalises, by
-//! unwinding through frames of Rust, which aborts the process: an `atexit` function drops every future that still is
-//! pending, as if it was cancelled, and waits for those that are on their way to Python, for [`SETTLE`] at most.
+//! Two things end a Python process that Tokio knows nothing of. After `os.fork()` its threads exist in the parent
+//! alone: [`claim`] refuses to work in the child. And CPython before 3.14 ends a thread that asks for the GIL while the
+//! interpreter finalises, by unwinding through frames of Rust, which aborts the process: an `atexit` function drops
+//! every future that still is pending, as if it was cancelled, and waits for those that are on their way to Python, for
+//! [`SETTLE`] at most.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -30,7 +32,8 @@ const THIS_PROCESS: u8 = 1;
 const A_PARENT: u8 = 2;
 /// How much there is that may ask for the GIL, see [`Alive`].
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
-/// Whether the process ends. Sequentially consistent with [`ALIVE`]: who has counted itself after this was set will see it.
+/// Whether the process ends. Sequentially consistent with [`ALIVE`]: who has counted itself after this was set will see
+/// it.
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Wakes what is pending when the process ends.
 static END: Notify = Notify::const_new();
@@ -50,8 +53,8 @@ fn claim(py: Python<'_>) -> PyResult<()> {
             Ok(())
         }
         _ => Err(PyRuntimeError::new_err(
-            "a Rust future was awaited before os.fork(): Tokio's threads exist only in the parent process. Start worker processes \
-             by multiprocessing's 'spawn' or 'forkserver', or fork before the first Rust future",
+            "a Rust future was awaited before os.fork(): Tokio's threads exist only in the parent process. Start worker \
+             processes by multiprocessing's 'spawn' or 'forkserver', or fork before the first Rust future",
         )),
     }
 }
@@ -62,8 +65,8 @@ fn disown() {
     OWNER.store(A_PARENT, Ordering::Relaxed);
 }
 
-/// The event loop and the context variables that Rust work started here belongs to: those of the Rust future that runs here, else of the
-/// Python task that does.
+/// The event loop and the context variables that Rust work started here belongs to: those of the Rust future that runs
+/// here, else of the Python task that does.
 pub(super) fn task_locals(py: Python<'_>) -> PyResult<TaskLocals> {
     claim(py)?;
     if let Some(carried) = carried_locals() {
@@ -71,22 +74,71 @@ pub(super) fn task_locals(py: Python<'_>) -> PyResult<TaskLocals> {
     }
     pyo3_async_runtimes::tokio::get_current_locals(py).map_err(|error| {
         let explained = PyRuntimeError::new_err(
-            "there is no event loop here: call it in a coroutine, or in a Rust future that Python awaits. Tasks and blocking threads \
-             know of their future's loop when they are started by rvh_trace_client::task::spawn or spawn_blocking",
+            "there is no event loop here: call it in a coroutine, or in a Rust future that Python awaits. Tasks and \
+             blocking threads know of their future's loop when they are started by rvh_trace_client::task::spawn or \
+             spawn_blocking",
         );
         explained.set_cause(py, Some(error));
         explained
     })
 }
 
-tokio::task_local! {
-    /// Beside the one of pyo3-async-runtimes, which can only be asked with the GIL.
-    static CARRIED: TaskLocals;
+thread_local! {
+    /// Of the future that is polled. Beside the one of pyo3-async-runtimes, which can only be asked with the GIL.
+    static CARRIED: RefCell<Option<TaskLocals>> = const { RefCell::new(None) };
 }
 
 /// What is carried in the Tokio task that runs here, if it carries something.
 pub(super) fn carried_locals() -> Option<TaskLocals> {
-    CARRIED.try_with(Clone::clone).ok()
+    CARRIED.try_with(|carried| carried.borrow().clone()).ok()?
+}
+
+/// Carries what it was made of until it is dropped.
+struct Carrying(Option<TaskLocals>);
+
+impl Carrying {
+    fn new(locals: Option<TaskLocals>) -> Self {
+        Self(Self::swap(locals))
+    }
+
+    fn swap(locals: Option<TaskLocals>) -> Option<TaskLocals> {
+        CARRIED.try_with(|carried| carried.replace(locals)).ok()?
+    }
+}
+
+impl Drop for Carrying {
+    fn drop(&mut self) {
+        Self::swap(self.0.take());
+    }
+}
+
+pin_project! {
+    struct Carrier<F> {
+        locals: TaskLocals,
+        // Taken out of it to be dropped where it belongs.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Carrier<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _carrying = Carrying::new(Some(this.locals.clone()));
+            this.future.set(None);
+        }
+    }
+}
+
+impl<F: Future> Future for Carrier<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _carrying = Carrying::new(Some(this.locals.clone()));
+        this.future
+            .as_pin_mut()
+            .map_or(Poll::Pending, |future| future.poll(cx))
+    }
 }
 
 /// Carries `locals` in a future, for this crate and for pyo3-async-runtimes.
@@ -98,10 +150,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    CARRIED.scope(
-        locals.clone(),
-        pyo3_async_runtimes::tokio::scope(locals, future),
-    )
+    Carrier {
+        locals: locals.clone(),
+        future: Some(pyo3_async_runtimes::tokio::scope(locals, future)),
+    }
 }
 
 /// Something that may ask for the GIL without being asked to: the end of the process waits until it is dropped.

@@ -9,8 +9,9 @@ use crate::task::FutureExt as _;
 
 /// `tokio::spawn` for a future that belongs to what is current here.
 ///
-/// It carries the [context](Context), and the event loop and context variables of the Rust future that Python awaits: the
-/// task may [await Python](crate::python::into_future). When the process ends it is dropped, so the handle may never be ready.
+/// It carries the [context](Context), and the event loop and context variables of the Rust future that Python awaits:
+/// the task may [await Python](crate::python::into_future). When the process ends it is dropped, so the handle may
+/// never be ready.
 ///
 /// # Panics
 ///

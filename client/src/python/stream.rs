@@ -21,13 +21,15 @@ use crate::task::FutureExt as _;
 
 /// Makes a Rust stream an async iterator in Python, inside of a span.
 ///
-/// The span starts now and ends with the stream, which is polled inside of it. The stream is never more than `read_ahead` items (1 if 0 is
-/// given) ahead of Python: it is polled for the next one only when there is room. Items that are there are taken without a way
-/// through Tokio.
+/// The span starts now and ends with the stream, which is polled inside of it. The stream is never more than
+/// `read_ahead` items (1 if 0 is given) ahead of Python: it is polled for the next one only when there is room. Items
+/// that are there are taken without a way through Tokio.
 ///
 /// - The first `Err` is raised by the iterator, the same object, and ends it; so does a panic, as a `RuntimeError`.
-/// - `aclose()` drops the stream and returns when that is done; so does the end of the iterator's life, which waits for nothing.
-/// - Cancelling a task that waits for an item loses none: the iterator may be asked again. If it is not, the span ends as cancelled.
+/// - `aclose()` drops the stream and returns when that is done; so does the end of the iterator's life, which waits for
+///   nothing.
+/// - Cancelling a task that waits for an item loses none: the iterator may be asked again. If it is not, the span ends
+///   as cancelled.
 ///
 /// # Errors
 ///

@@ -12,7 +12,8 @@ mod pricing {
     #[pymodule_export]
     use crate::quote::quote;
 
-    /// Spans of this module join the trace of the Python code that calls it; without rvh_trace in the interpreter, none are made.
+    /// Spans of this module join the trace of the Python code that calls it; without rvh_trace in the interpreter, none
+    /// are made.
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         use tracing_subscriber::layer::SubscriberExt;
