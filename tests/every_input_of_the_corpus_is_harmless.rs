@@ -15,7 +15,7 @@ use proptest::prelude::*;
 /// Its name, which is that of its corpus, and what it does with an input.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("traceparent", targets::traceparent),
     ("tracestate", targets::tracestate),
     ("baggage", targets::baggage),
