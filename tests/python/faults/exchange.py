@@ -89,7 +89,7 @@ class Exchange:
         """The attribute `number` of every span, or log record, of the request."""
         raw = gzip.decompress(self.body) if self.encoding == "gzip" else self.body
         if self.is_of_logs:
-            return _numbers_of_logs(raw)
+            return _numbers_of_logs(raw, self.content_type == JSON)
         return _numbers_of_json(raw) if self.content_type == JSON else _numbers_of_protobuf(raw)
 
     @property
@@ -206,8 +206,16 @@ def _numbers_of(request: ExportTraceServiceRequest) -> list[int]:
     ]
 
 
-def _numbers_of_logs(raw: bytes) -> list[int]:
-    request = ExportLogsServiceRequest.FromString(raw)
+def _numbers_of_logs(raw: bytes, is_json: bool) -> list[int]:
+    if is_json:
+        from_json: dict[str, Any] = json.loads(raw)
+        for group in from_json["resourceLogs"]:
+            for scope_logs in group["scopeLogs"]:
+                for record in scope_logs["logRecords"]:
+                    _turn_ids_into_base64(record)
+        request = json_format.ParseDict(from_json, ExportLogsServiceRequest())
+    else:
+        request = ExportLogsServiceRequest.FromString(raw)
     return [
         attribute.value.int_value
         for group in request.resource_logs
