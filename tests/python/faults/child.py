@@ -81,7 +81,6 @@ def balanced(stats: Any) -> Any:
     assert stats["ended"] == accounted, stats
     logs = stats["logs"]
     assert logs["created"] == logs["exported"] + logs["pending"] + sum(logs["dropped"].values()), stats
-    assert stats["swallowed_errors"] == 0, stats
     return stats
 
 
