@@ -109,6 +109,11 @@ def tracing(
     | OtlpFileExporter
     | Sequence[str | OtlpExporter | OtlpFileExporter]
     | None = None,
+    logs_exporter: str
+    | OtlpExporter
+    | OtlpFileExporter
+    | Sequence[str | OtlpExporter | OtlpFileExporter]
+    | None = None,
     sampler: str | None = None,
     sampler_ratio: float | None = None,
     propagators: str | Sequence[str] | None = None,
@@ -157,7 +162,8 @@ def tracing(
 
     The arguments are those of `init_tracing`, with their `OTEL_*` variables and defaults, but for these. Metrics are
     exported only if `metrics_exporter` is given: the series of a service would begin anew with every block. There is no
-    `open_span_interval_ms`: the thread that looks for open spans is the process's.
+    `open_span_interval_ms`, `rust_log` and `rust_events`: the thread that looks for open spans and what listens to Rust
+    code are the process's.
 
     Args:
         service_name: `service.name`. `OTEL_SERVICE_NAME`.

@@ -278,10 +278,7 @@ def test_a_handler_that_hangs_does_not_keep_the_process() -> None:
     printed = run_instrumented(
         """
         class Hanging(logging.Handler):
-            def createLock(self):
-                self.lock = None
-
-            def emit(self, record):
+            def handle(self, record):  # Without the lock that the end of the process waits for.
                 print("hangs", flush=True)
                 threading.Event().wait()
 

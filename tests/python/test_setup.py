@@ -33,7 +33,10 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"exporter": 7}, ["exporter", "a list of these"]),
     ({"metrics_exporter": "carrier pigeon"}, ["metrics_exporter", "carrier pigeon", "otlp", "console"]),
     ({"logs_exporter": "carrier pigeon"}, ["logs_exporter", "carrier pigeon", "otlp", "console"]),
-    ({"logs_exporter": ["otlp", object()]}, ["logs_exporter", "a string or an OtlpExporter", "object"]),
+    (
+        {"logs_exporter": ["otlp", object()]},
+        ["logs_exporter", "a string, an OtlpExporter or an OtlpFileExporter", "object"],
+    ),
     ({"logs_exporter": ["none", rvh_trace.OtlpExporter()]}, ["logs_exporter", "none stands alone"]),
     ({"metric_export_interval_ms": -1}, ["metric_export_interval_ms", "milliseconds"]),
     ({"metric_cardinality_limit": 0}, ["metric_cardinality_limit", "between 1 and"]),

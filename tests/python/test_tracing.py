@@ -458,8 +458,9 @@ class TestUse:
         ours = dict(inspect.signature(rvh_trace.tracing).parameters)
         theirs = dict(inspect.signature(rvh_trace.init_tracing).parameters)
         assert ours.pop("check").default is False
-        # See the docstring for why this one is missing.
-        del theirs["open_span_interval_ms"]
+        # See the docstring for why these are missing.
+        for name in ("open_span_interval_ms", "rust_log", "rust_events"):
+            del theirs[name]
         assert ours == theirs, "add the argument to rvh_trace.tracing, or say here why not"
 
     def test_the_line_about_a_missing_endpoint_and_a_bad_variable_are_said_once(self) -> None:

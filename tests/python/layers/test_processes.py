@@ -120,6 +120,7 @@ def test_a_layer_that_is_called_while_the_interpreter_goes_does_no_harm() -> Non
         run_quietly(
             """
             import threading
+            import time
             import rvh_trace
             class Layer:
                 def on_new_span(self, span):
@@ -133,6 +134,8 @@ def test_a_layer_that_is_called_while_the_interpreter_goes_does_no_harm() -> Non
                 while True:
                     with rvh_trace.span("op") as op:
                         op.add_event("event")
+                    # Not more than the layers can be told of, which would be said.
+                    time.sleep(0.0005)
             begun = threading.Event()
             for _ in range(3):
                 threading.Thread(target=work, daemon=True).start()
