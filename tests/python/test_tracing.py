@@ -772,7 +772,8 @@ if __name__ == "__main__":
         assert finished.returncode == 0
         assert [one.name for one in receiver.spans] == ["of the application"]
         assert finished.warnings == finished.stderr.splitlines()
-        assert f"127.0.0.1:{silent_port}" in finished.stderr
+        # Whichever deadline is over first: that of the export or that of the shutdown.
+        assert f"127.0.0.1:{silent_port}" in finished.stderr or "within 300 ms" in finished.stderr
 
     def test_many_blocks_keep_little(self, tmp_path: Path) -> None:
         used = run_quietly(
