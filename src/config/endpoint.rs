@@ -65,7 +65,35 @@ pub(super) fn load(
     }))
 }
 
+/// Whether a URL is plain text with a plain host, which needs no tables of Unicode: the crate `idna` is built without them, and takes
+/// others for granted to be there.
+pub(crate) fn is_plain_url(text: &str) -> bool {
+    let text = text.trim();
+    // Of no host, but of a path.
+    if text.starts_with("unix:") {
+        return true;
+    }
+    let after_scheme = text.split_once(':').map_or(text, |(_, rest)| rest);
+    let authority = after_scheme
+        .trim_start_matches(['/', '\\'])
+        .split(['/', '\\', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    // A host may be percent-encoded, and be anything then.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        && !host.contains('%')
+}
+
+/// What is wrong with a URL that is not [plain](is_plain_url).
+const NOT_PLAIN: &str =
+    "not ASCII: write the host in Punycode (xn--...), and percent-encode the rest";
+
 fn parse_http_endpoint(text: &str) -> Result<Url, Problem> {
+    if !is_plain_url(text) {
+        return Err(NOT_PLAIN.into());
+    }
     parse_url(text).ok_or_else(|| {
         "not an http or https URL, such as http://collector:4318, or unix:///path of a socket"
             .into()
@@ -73,6 +101,10 @@ fn parse_http_endpoint(text: &str) -> Result<Url, Problem> {
 }
 
 fn parse_grpc_endpoint(text: &str, insecure: bool) -> Result<Url, Problem> {
+    // `host:port` has no scheme before its colon.
+    if !is_plain_url(text) || !is_plain_url(&format!("http://{text}")) {
+        return Err(NOT_PLAIN.into());
+    }
     let url = if text.contains("://") || text.starts_with("unix:") {
         parse_url(text)
     } else if text.contains('/') {
@@ -107,4 +139,35 @@ fn with_path(mut url: Url, path: &str) -> Url {
     let path = format!("{}{path}", url.path().trim_end_matches('/'));
     url.set_path(&path);
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_not_ascii_is_refused_in_whatever_dress() {
+        for text in [
+            "http://b\u{fc}cher.example:4318",
+            "http://A\u{10cfa}A",
+            "http://b%C3%BCcher.example",
+            "http:b\u{fc}cher",
+            "http:\\\\b%C3%BCcher",
+            "HTTP://user@b%C3%BCcher",
+            "http://a\t.example",
+        ] {
+            assert!(parse_http_endpoint(text).is_err(), "{text}");
+            assert!(parse_grpc_endpoint(text, false).is_err(), "{text}");
+        }
+        assert!(parse_grpc_endpoint("b%C3%BCcher:4317", true).is_err());
+        for text in [
+            "http://xn--bcher-kva.example:4318/caf%C3%A9",
+            "http://us%65r:pw@collector",
+            " http://collector ",
+            "unix:///tmp/caf\u{e9}.sock",
+        ] {
+            assert!(parse_http_endpoint(text).is_ok(), "{text}");
+        }
+        assert!(parse_grpc_endpoint("collector:4317", true).is_ok());
+    }
 }

@@ -27,6 +27,7 @@ pub use arguments::{Arguments, OtlpArguments};
 pub use batch::BatchConfig;
 pub use bridge::{BridgeConfig, Filter};
 pub use custom::CustomExporter;
+pub(crate) use endpoint::is_plain_url;
 pub use exporter::ExporterConfig;
 pub use http_server::HttpServerArguments;
 pub use logs::LogsConfig;

@@ -52,9 +52,10 @@ impl OutputStream {
             "stdout" => Ok(Self::Stdout),
             "stderr" => Ok(Self::Stderr),
             _ if text.starts_with("file:") => {
-                let path = Url::parse(text)
-                    .ok()
-                    .filter(|_| text.starts_with("file:///"))
+                // Without a host.
+                let path = Some(text)
+                    .filter(|text| text.starts_with("file:///"))
+                    .and_then(|text| Url::parse(text).ok())
                     .and_then(|url| url.to_file_path().ok());
                 path.ok_or_else(|| {
                     let problem =

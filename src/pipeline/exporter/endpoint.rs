@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::response::excerpt;
+use crate::config::is_plain_url;
 use crate::error::Error;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -50,6 +51,9 @@ impl Endpoint {
                 ),
             )
         };
+        if !is_plain_url(text) {
+            return Err(wrong("not ASCII".to_owned()));
+        }
         let mut url = Url::parse(text).map_err(|error| wrong(format!("not a URL ({error})")))?;
         let mut socket = None;
         if url.scheme() == "unix" {
