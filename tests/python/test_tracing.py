@@ -731,7 +731,7 @@ if __name__ == "__main__":
     def test_the_process_ends_while_the_block_is_not_left(self, tmp_path: Path, where: str) -> None:
         path = tmp_path / "spans.jsonl"
         begin = {
-            "a daemon thread": "threading.Thread(target=lambda: next(traced()).wait(), daemon=True).start()",
+            "a daemon thread": "threading.Thread(target=lambda held=traced(): next(held).wait(), daemon=True).start()",
             "a generator that is never finished": "held = traced(); next(held)",
             "nobody": "block.__enter__(); rvh_trace.span('work').__enter__().end(); ready.set()",
         }[where]
