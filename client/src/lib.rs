@@ -1,6 +1,6 @@
 //! Puts the spans of a Rust extension module into the trace of the Python service that calls it.
 //!
-//! Every extension module has a `tracing` world of its own, which nobody else sees. This crate finds [rvh_trace] in the
+//! Every extension module has a `tracing` world of its own, which nobody else sees. This crate finds rvh_trace in the
 //! running interpreter and hands over to it what happens in Rust, so that one request is one trace. Two lines in the
 //! module's initialisation do it:
 //!
@@ -69,8 +69,6 @@
 //!
 //! A forked child starts spans of its own; those that were open at the fork end in the parent. Threads may outlive the
 //! interpreter: what they do then is counted or dropped, never waited for.
-//!
-//! [rvh_trace]: https://pypi.org/project/rvh_trace/
 
 pub mod abi;
 mod attribute;
