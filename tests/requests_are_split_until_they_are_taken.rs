@@ -51,6 +51,27 @@ fn by_the_number_of_spans() {
 }
 
 #[test]
+fn what_is_less_than_a_batch_waits_for_the_next_one() {
+    let gate = Gate::default();
+    let first = gate.clone();
+    let destination = Destination::that(move |_| Answer::When(first.clone(), Outcome::DELIVERED));
+    let tracer = tracer(&[&destination], |batch| batch.max_export_batch_size = 4);
+    let all = names("n", 19);
+    end_spans(tracer, &all[..4]);
+    destination.wait_for_attempts(1);
+    end_spans(tracer, &all[4..14]);
+    gate.open();
+    destination.wait_for_delivered(12);
+    // The two that wait and two more are a batch.
+    end_spans(tracer, &all[14..16]);
+    destination.wait_for_delivered(16);
+    end_spans(tracer, &all[16..]);
+    assert_eq!(tracer.force_flush(WATCHDOG), Ok(()));
+    assert_eq!(sizes(&destination), [4, 4, 4, 4, 3]);
+    assert_eq!(destination.delivered(), all);
+}
+
+#[test]
 fn by_two_mebibytes_and_a_larger_span_goes_alone() {
     let destination = Destination::open();
     let tracer = tracer(&[&destination], |batch| batch.max_queue_bytes = 64 << 20);

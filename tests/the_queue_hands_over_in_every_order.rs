@@ -46,9 +46,18 @@ impl Shared {
         pushed
     }
 
-    /// What the worker does with a batch, span by span.
+    /// What the worker does with all that waits.
     fn export(&self) -> usize {
-        let taken = self.batch.take(Spans::default());
+        self.settle(&self.batch.take(Spans::default()))
+    }
+
+    /// What it does with whole batches.
+    fn export_complete(&self) -> usize {
+        self.settle(&self.batch.take_complete(Spans::default()))
+    }
+
+    /// Span by span.
+    fn settle(&self, taken: &Spans) -> usize {
         assert_eq!(taken.bytes.len(), taken.count * wire::span::LEN);
         for _ in 0..taken.count {
             self.batch
@@ -125,6 +134,29 @@ fn a_complete_batch_always_wakes_the_worker() {
         for pusher in pushers {
             pusher.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn what_is_less_than_a_batch_stays_and_the_next_that_is_whole_wakes_again() {
+    loom::model(|| {
+        let shared = shared(10);
+        let pusher = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    shared.push();
+                }
+            })
+        };
+        loom::future::block_on(shared.batch.woken());
+        assert_eq!(shared.export_complete(), 2);
+        pusher.join().unwrap();
+        assert_eq!(shared.batch.unsettled(), 1);
+        assert_eq!(shared.push(), Pushed::Wake);
+        assert_eq!(shared.export_complete(), 2);
+        shared.assert_all_is_accounted_for();
+        assert_eq!(shared.batch.unsettled(), 0);
     });
 }
 

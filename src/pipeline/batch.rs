@@ -41,6 +41,8 @@ pub struct Spans {
 #[derive(Debug, Default)]
 struct Waiting {
     spans: Spans,
+    /// How much of them is whole batches, in bytes and in spans.
+    complete: (usize, usize),
     /// Every span that was ever pushed, room or not. Counted here because the lock is held anyway.
     pushed: u64,
 }
@@ -134,8 +136,11 @@ impl Batch {
         }
         put(&mut spans.bytes);
         spans.count += 1;
+        if spans.count - waiting.complete.1 == self.wake_at {
+            waiting.complete = (waiting.spans.bytes.len(), waiting.spans.count);
+        }
         let half_full = before < self.wake_at_bytes && before + len >= self.wake_at_bytes;
-        if spans.count == self.wake_at || half_full {
+        if waiting.spans.count == self.wake_at || half_full {
             Pushed::Wake
         } else {
             Pushed::Queued
@@ -160,12 +165,40 @@ impl Batch {
     }
 
     /// Takes everything that waits; `empty` takes its place, so that its memory is used again.
-    pub(crate) fn take(&self, mut empty: Spans) -> Spans {
+    pub(crate) fn take(&self, empty: Spans) -> Spans {
+        self.take_but(empty, |_| None)
+    }
+
+    /// Takes the batches that are complete: a request costs the same however few spans it holds. Everything, if there is no
+    /// such batch, or if the room is half full of spans that are large.
+    pub(crate) fn take_complete(&self, empty: Spans) -> Spans {
+        self.take_but(empty, |waiting| {
+            let is_worthwhile =
+                waiting.complete.1 > 0 && waiting.spans.bytes.len() < self.wake_at_bytes;
+            is_worthwhile.then_some(waiting.complete)
+        })
+    }
+
+    /// Takes so many bytes and spans as `first` says, or all.
+    fn take_but(
+        &self,
+        mut empty: Spans,
+        first: impl FnOnce(&Waiting) -> Option<(usize, usize)>,
+    ) -> Spans {
         empty.bytes.clear();
         empty.bytes.shrink_to(KEPT_CAPACITY);
         empty.count = 0;
         let mut waiting = self.waiting();
-        let taken = std::mem::replace(&mut waiting.spans, empty);
+        let rest = first(&waiting);
+        let mut taken = std::mem::replace(&mut waiting.spans, empty);
+        waiting.complete = (0, 0);
+        if let Some((bytes, count)) = rest {
+            // Less than a batch: some ten KiB.
+            waiting.spans.bytes.extend_from_slice(&taken.bytes[bytes..]);
+            waiting.spans.count = taken.count - count;
+            taken.bytes.truncate(bytes);
+            taken.count = count;
+        }
         self.in_flight_bytes
             .store(taken.bytes.len(), Ordering::Relaxed);
         self.in_flight_spans.store(taken.count, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! The loop that sends what waits in a batch: one for spans, one for log records.
 //!
 //! It sleeps until a batch is complete, the schedule delay has passed or somebody asks for a flush; then it swaps the
-//! queue out and sends it in requests of at most `max_export_batch_size` items. Every request has one deadline
+//! queue out and sends it in requests of at most `max_export_batch_size` items. What is more than whole batches waits for the
+//! next one, or for the delay or the flush. Every request has one deadline
 //! (`OTEL_BSP_EXPORT_TIMEOUT`, `OTEL_BLRP_EXPORT_TIMEOUT`). Every item it takes is counted exactly once: exported, or dropped
 //! with a reason. The loop of log records makes its exporters, and begins to wake up by itself, with the first record: most
 //! processes have none.
@@ -147,7 +148,11 @@ impl Loop {
                 return;
             }
         }
-        self.send_waiting().await;
+        let complete = self
+            .queue
+            .batch
+            .take_complete(std::mem::take(&mut self.spare));
+        self.send_all(complete).await;
     }
 
     /// Sends what waits and carries the command out. Whoever drops the command last is the last that is done.
@@ -169,6 +174,10 @@ impl Loop {
 
     async fn send_waiting(&mut self) {
         let spans = self.queue.batch.take(std::mem::take(&mut self.spare));
+        self.send_all(spans).await;
+    }
+
+    async fn send_all(&mut self, spans: Spans) {
         let (mut rest, mut left) = (spans.bytes.as_slice(), spans.count);
         while !rest.is_empty() {
             let config = self.queue.config;

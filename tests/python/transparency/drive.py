@@ -126,7 +126,7 @@ async def _watch(run: Run, wrap: Wrap) -> None:
 
 async def _rounds(run: Run, task: "asyncio.Task[Any]") -> None:
     if not run.example.count_rounds:
-        await asyncio.wait([task], timeout=60)
+        await asyncio.wait([task], timeout=600)
     for step in range(_MAX_STEPS):
         if task.done():
             return
