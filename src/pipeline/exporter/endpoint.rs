@@ -7,12 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::InvalidUri;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::response::excerpt;
-use crate::config::is_plain_url;
+use crate::config::{Signal, is_plain_url};
 use crate::error::Error;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -85,9 +86,27 @@ impl Endpoint {
         })
     }
 
-    /// Where to post to. That of a socket has no path.
-    pub(super) const fn url(&self) -> &Url {
-        &self.url
+    /// Where to post to. A socket has no path, so it gets that of the signal.
+    pub(super) fn uri(&self, signal: Signal) -> Result<Uri, Error> {
+        let mut url = self.url.clone();
+        if self.socket.is_some() {
+            url.set_path(signal.path());
+        }
+        url.set_fragment(None);
+        // Only a URL without a host has no place for them.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.as_str().parse().map_err(|error: InvalidUri| {
+            Error::configuration(ENDPOINT, format!("not a URL for HTTP ({error})"))
+        })
+    }
+
+    /// User and password of the URL, if it has them.
+    pub(super) fn credentials(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (user, password) = (self.url.username(), self.url.password());
+        let decoded = |text: &str| percent_decode_str(text).collect();
+        (!user.is_empty() || password.is_some())
+            .then(|| (decoded(user), decoded(password.unwrap_or_default())))
     }
 
     /// The socket to connect to, if it is one.

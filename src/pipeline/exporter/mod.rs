@@ -4,6 +4,7 @@
 //! Exporters live on the worker thread and never touch Python. One call is one attempt: the worker owns retries, the
 //! deadline and the counting of losses.
 
+mod connector;
 pub mod console;
 pub mod console_logs;
 pub mod console_metrics;

@@ -3,19 +3,30 @@
 //! One client and one kept-alive connection, reused. The client is built with the exporter, on any thread and outside
 //! any runtime, so that nothing is left to go wrong later; its connections belong to the Tokio runtime that polls
 //! [`Exporter::export`], and none exists before. Redirects are not followed: they would turn the POST into a GET or carry
-//! the headers to a stranger. `HTTP_PROXY` and its like count, except for a collector on this machine.
+//! the headers to a stranger. `HTTP_PROXY` and its like count, except for a collector on this machine. Decision 30 says why
+//! it is hyper-util's client and not reqwest's.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Response, redirect};
-use url::Url;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION,
+    RETRY_AFTER, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
 
+use super::connector::Connector;
 use super::endpoint::{self, Endpoint, Protocol};
 use super::response::{self, excerpt, retry_after};
 use super::{Exporter, Outcome, proxy, tls};
@@ -25,6 +36,8 @@ use crate::wire::json;
 
 /// A longer answer is not read: what a collector has to say fits in some hundred bytes.
 const MAX_RESPONSE: usize = 4 << 20;
+/// How long a connection is kept that nothing is sent on.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Sends requests to an OTLP/HTTP endpoint.
 #[derive(Debug)]
@@ -32,9 +45,11 @@ pub struct OtlpHttpExporter {
     name: String,
     signal: Signal,
     endpoint: Endpoint,
-    url: Url,
+    uri: Uri,
+    /// Of every request.
+    headers: HeaderMap,
     encoding: Encoding,
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     timeout: Duration,
     compression: Compression,
     /// Ends the text of an error that a proxy may be to blame for.
@@ -44,37 +59,47 @@ pub struct OtlpHttpExporter {
 impl OtlpHttpExporter {
     /// Checks everything that can be checked without a connection. Reads certificate files for an `https` endpoint.
     pub fn new(config: &OtlpConfig) -> Result<Self, Error> {
+        Self::through(config, &Matcher::from_env())
+    }
+
+    /// [`Self::new`] with these proxies instead of those of the environment.
+    pub(super) fn through(config: &OtlpConfig, proxies: &Matcher) -> Result<Self, Error> {
         let endpoint = Endpoint::parse(&config.endpoint, Protocol::Http)?;
-        let tls = if endpoint.is_https() {
+        let uri = endpoint.uri(config.signal)?;
+        let mut headers = headers(config, &endpoint)?;
+        let proxy = proxy::of(&endpoint, proxies, &["http", "https"]);
+        let has_tls = endpoint.is_https()
+            || proxy
+                .as_ref()
+                .is_some_and(|proxy| proxy.uri().scheme_str() == Some("https"));
+        let tls = if has_tls {
             tls::Tls::load(config)?.into_rustls()
         } else {
             tls::none()?
         };
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(endpoint::USER_AGENT)
-            .default_headers(endpoint::headers(&config.headers)?)
-            .redirect(redirect::Policy::none())
-            .timeout(config.timeout)
-            .pool_max_idle_per_host(1);
-        if endpoint.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        let mut url = endpoint.url().clone();
+        let mut connector = Connector::direct(tls.clone());
         #[cfg(unix)]
         if let Some(socket) = endpoint.socket() {
-            builder = builder.unix_socket(socket);
-            url.set_path(config.signal.path());
+            connector = connector.on_socket(socket.to_owned());
+        }
+        if let Some(proxy) = proxy {
+            let (through, credentials) =
+                connector.through(&proxy, endpoint.is_https().then_some(tls));
+            connector = through;
+            headers.extend(credentials.map(|credentials| (PROXY_AUTHORIZATION, credentials)));
         }
         Ok(Self {
             name: format!("otlp http {}", endpoint.shown()),
             signal: config.signal,
-            client: builder
-                .build()
-                .map_err(|error| Error::configuration("otlp http exporter", error.to_string()))?,
+            client: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(1)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_timer(TokioTimer::new())
+                .build(connector),
             proxy_hint: proxy::hint(&endpoint, |name| std::env::var(name).ok()),
             endpoint,
-            url,
+            uri,
+            headers,
             encoding: config.encoding,
             timeout: config.timeout,
             compression: config.compression,
@@ -82,8 +107,8 @@ impl OtlpHttpExporter {
     }
 
     async fn attempt(&self, request: Bytes) -> Outcome {
-        let (request, content_type) = match self.encoding {
-            Encoding::Protobuf => (request, "application/x-protobuf"),
+        let request = match self.encoding {
+            Encoding::Protobuf => request,
             Encoding::Json => {
                 let json = match self.signal {
                     Signal::Traces => json::traces(&request),
@@ -94,22 +119,22 @@ impl OtlpHttpExporter {
                     let error = "the request cannot be written as JSON".to_owned();
                     return Outcome::Rejected { error };
                 };
-                (json.into(), "application/json")
+                json.into()
             }
         };
-        let post = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, content_type);
-        let post = match self.compression {
-            Compression::Gzip => post.header(CONTENT_ENCODING, "gzip").body(gzip(&request)),
-            Compression::None => post.body(request),
+        let request = match self.compression {
+            Compression::Gzip => gzip(&request).into(),
+            Compression::None => request,
         };
-        let error = match post.send().await {
-            Ok(response) => return self.answer(response).await,
-            Err(error) if error.is_timeout() => self.endpoint.timed_out(self.timeout),
-            // The URL in its text may carry credentials.
-            Err(error) => self.endpoint.unreachable(&error.without_url()),
+        let mut post = Request::new(Full::new(request));
+        *post.method_mut() = Method::POST;
+        *post.uri_mut() = self.uri.clone();
+        *post.headers_mut() = self.headers.clone();
+        let deadline = Instant::now() + self.timeout;
+        let error = match timeout_at(deadline, self.client.request(post)).await {
+            Ok(Ok(response)) => return self.answer(response, deadline).await,
+            Ok(Err(error)) => self.endpoint.unreachable(&error),
+            Err(_) => self.endpoint.timed_out(self.timeout),
         };
         Outcome::Retryable {
             after: None,
@@ -117,10 +142,11 @@ impl OtlpHttpExporter {
         }
     }
 
-    async fn answer(&self, mut response: Response) -> Outcome {
+    async fn answer(&self, mut response: Response<Incoming>, deadline: Instant) -> Outcome {
         let status = response.status();
         // A body that breaks off is as good as none: the status has said what counts.
-        let body = read(&mut response).await.unwrap_or_default();
+        let body = timeout_at(deadline, read(response.body_mut())).await;
+        let body = body.ok().flatten().unwrap_or_default();
         if status.is_success() {
             return self.delivered(&body);
         }
@@ -207,13 +233,43 @@ impl Exporter for OtlpHttpExporter {
     }
 }
 
-async fn read(response: &mut Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_RESPONSE {
-            return None;
+/// What every request says of itself and of us. A configured header replaces what is not about the body.
+fn headers(config: &OtlpConfig, endpoint: &Endpoint) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(endpoint::USER_AGENT));
+    headers.extend(endpoint::headers(&config.headers)?);
+    let content_type = match config.encoding {
+        Encoding::Protobuf => "application/x-protobuf",
+        Encoding::Json => "application/json",
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if config.compression == Compression::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Some((user, password)) = endpoint.credentials()
+        && !headers.contains_key(AUTHORIZATION)
+    {
+        let credentials = [user.as_slice(), b":", &password].concat();
+        let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+        // Base64 has nothing that a header may not.
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
         }
-        body.extend_from_slice(&chunk);
+    }
+    Ok(headers)
+}
+
+async fn read(response: &mut Incoming) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(frame) = response.frame().await {
+        if let Ok(chunk) = frame.ok()?.into_data() {
+            if body.len() + chunk.len() > MAX_RESPONSE {
+                return None;
+            }
+            body.extend_from_slice(&chunk);
+        }
     }
     Some(body)
 }

@@ -1,29 +1,40 @@
 //! HTTP proxies from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` by the scheme of the endpoint, and `NO_PROXY`,
-//! also in lower case. reqwest reads them by itself; for gRPC they are read here, with the same rules, and the connection
-//! goes through a tunnel (RFC 9110, section 9.3.6, CONNECT). A collector on this machine is never behind a proxy.
+//! also in lower case, with the rules of curl as hyper-util has them. gRPC goes through a tunnel (RFC 9110, section 9.3.6,
+//! CONNECT), HTTP as `super::connector` says. A collector on this machine is never behind a proxy.
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use super::endpoint::Endpoint;
 use crate::diagnostic::{self, Level};
 
-/// Makes connections to a gRPC endpoint through the proxy that is meant for it; `None` if there is none.
-pub(super) fn tunnel(endpoint: &Endpoint, proxies: &Matcher) -> Option<Tunnel<HttpConnector>> {
+/// The proxy that is meant for an endpoint, if we can talk to it: its scheme must be one of `schemes`.
+pub(super) fn of(endpoint: &Endpoint, proxies: &Matcher, schemes: &[&str]) -> Option<Intercept> {
     if endpoint.is_loopback() || endpoint.socket().is_some() {
         return None;
     }
     let proxy = proxies.intercept(&endpoint.origin().parse().ok()?)?;
-    if proxy.uri().scheme_str() != Some("http") {
-        diagnostic::log_once(Level::Warn, "grpc-proxy", || {
-            format!(
-                "the proxy for {} is not used: gRPC goes through http:// proxies only. NO_PROXY silences this line",
-                endpoint.shown()
-            )
-        });
-        return None;
+    if proxy
+        .uri()
+        .scheme_str()
+        .is_some_and(|scheme| schemes.contains(&scheme))
+    {
+        return Some(proxy);
     }
+    diagnostic::log_once(Level::Warn, "proxy-scheme", || {
+        let schemes = schemes.join(":// and ");
+        format!(
+            "the proxy for {} is not used: this exporter goes through {schemes}:// proxies only. NO_PROXY silences this line",
+            endpoint.shown()
+        )
+    });
+    None
+}
+
+/// Makes connections to a gRPC endpoint through the proxy that is meant for it; `None` if there is none.
+pub(super) fn tunnel(endpoint: &Endpoint, proxies: &Matcher) -> Option<Tunnel<HttpConnector>> {
+    let proxy = of(endpoint, proxies, &["http"])?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let tunnel = Tunnel::new(proxy.uri().clone(), connector);

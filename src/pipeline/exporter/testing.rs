@@ -211,7 +211,7 @@ pub(super) async fn grpc_collector(
     heard
 }
 
-/// An authority, a server certificate for `localhost` and a client certificate, as files that go when this goes.
+/// An authority, a server certificate for `localhost` and `collector.invalid`, and a client certificate, as files that go when this goes.
 pub(super) struct Certificates {
     directory: PathBuf,
     pub(super) authority: PathBuf,
@@ -237,13 +237,14 @@ impl Certificates {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let issue = |name: &str| {
+        let issue = |names: &[&str]| {
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let params = CertificateParams::new(names).unwrap();
             (params.signed_by(&key, &authority).unwrap(), key)
         };
-        let (server, server_key) = issue("localhost");
-        let (client, client_key) = issue("a-service");
+        let (server, server_key) = issue(&["localhost", "collector.invalid"]);
+        let (client, client_key) = issue(&["a-service"]);
         Self {
             authority: write("authority.pem", &authority.pem()),
             client: write("client.pem", &client.pem()),

@@ -84,7 +84,7 @@ impl Tls {
         })
     }
 
-    /// For reqwest. Only HTTP/1.1 is offered, which is what our reqwest is built with.
+    /// For the HTTP exporter, which speaks HTTP/1.1.
     pub(super) fn into_rustls(self) -> rustls::ClientConfig {
         let mut config = self.config;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -102,8 +102,7 @@ impl Tls {
     }
 }
 
-/// For a client that only speaks plain HTTP: it trusts nobody. Without it reqwest would load the system's roots, and panic
-/// where no default provider is installed.
+/// For a client that only speaks plain HTTP: it trusts nobody.
 pub(super) fn none() -> Result<rustls::ClientConfig, Error> {
     Ok(builder()?
         .with_root_certificates(RootCertStore::empty())
