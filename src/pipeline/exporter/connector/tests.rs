@@ -126,27 +126,37 @@ fn a_proxy_that_speaks_tls_is_trusted_by_the_same_certificates_and_passes_on_a_w
 }
 
 #[test]
-fn user_and_password_of_the_endpoint_are_basic_credentials() {
-    runtime().block_on(async {
-        let (collector, port) = listen().await;
-        let config = config(format!(
-            "http://user:p%40ss@127.0.0.1:{port}/v1/traces?tenant=shop#here"
-        ));
-        let collecting = async { answer(&mut collector.accept().await.unwrap().0).await };
-        let proxies = Matcher::builder().build();
-        let (outcome, head) = tokio::join!(export(&config, &proxies), collecting);
-        assert_eq!(outcome, Outcome::DELIVERED);
-        assert!(
-            head.starts_with("POST /v1/traces?tenant=shop HTTP/1.1\r\n"),
-            "{head}"
-        );
-        assert!(
-            head.contains("\r\nauthorization: Basic dXNlcjpwQHNz\r\n"),
-            "{head}"
-        );
-        assert!(
-            head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")),
-            "{head}"
-        );
-    });
+fn user_and_password_of_the_endpoint_are_basic_credentials_unless_a_header_says_who_we_are() {
+    let configured = [("Authorization".to_owned(), "Bearer token".to_owned())];
+    for (headers, expected) in [
+        (&[][..], "Basic dXNlcjpwQHNz"),
+        (&configured, "Bearer token"),
+    ] {
+        runtime().block_on(async {
+            let (collector, port) = listen().await;
+            let mut config = config(format!(
+                "http://user:p%40ss@127.0.0.1:{port}/v1/traces?tenant=shop#here"
+            ));
+            config.headers = headers.to_vec();
+            let collecting = async { answer(&mut collector.accept().await.unwrap().0).await };
+            let proxies = Matcher::builder().build();
+            let (outcome, head) = tokio::join!(export(&config, &proxies), collecting);
+            assert_eq!(outcome, Outcome::DELIVERED);
+            assert!(
+                head.starts_with("POST /v1/traces?tenant=shop HTTP/1.1\r\n"),
+                "{head}"
+            );
+            assert_eq!(
+                head.matches(&format!("\r\nauthorization: {expected}\r\n"))
+                    .count(),
+                1,
+                "{head}"
+            );
+            assert_eq!(head.matches("authorization").count(), 1, "{head}");
+            assert!(
+                head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")),
+                "{head}"
+            );
+        });
+    }
 }
