@@ -86,7 +86,9 @@ impl OtlpHttpExporter {
             let (through, credentials) =
                 connector.through(&proxy, endpoint.is_https().then_some(tls));
             connector = through;
-            headers.extend(credentials.map(|credentials| (PROXY_AUTHORIZATION, credentials)));
+            if let Some(credentials) = credentials {
+                headers.entry(PROXY_AUTHORIZATION).or_insert(credentials);
+            }
         }
         Ok(Self {
             name: format!("otlp http {}", endpoint.shown()),
