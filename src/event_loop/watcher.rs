@@ -85,6 +85,8 @@ impl<W: Watched> Watcher<W> {
 
     /// Looks again now: a heart was stopped, or begins to beat.
     pub fn look_again(&self) {
+        // Between its look and its wait the thread would miss it, and it may wait for ever.
+        let _looked = self.lock();
         self.changed.notify_all();
     }
 
@@ -198,6 +200,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -237,6 +240,67 @@ mod tests {
         let due_ns = examinations.recv_timeout(DEADLINE).unwrap();
         assert!(blocked.heart.is_awaited(due_ns));
         assert!(no_examinations.try_recv().is_err());
+    }
+
+    /// Watched after another, so that its heart is asked for when that has been looked at: once, it has somebody else do
+    /// something then, and gives it time.
+    struct Meanwhile {
+        heart: Heart,
+        asked: AtomicUsize,
+        begin: Sender<()>,
+        ended: Mutex<Receiver<()>>,
+    }
+
+    enum Either {
+        Patient(Arc<Patient>),
+        Meanwhile(Meanwhile),
+    }
+
+    impl Watched for Either {
+        fn heart(&self) -> &Heart {
+            match self {
+                Self::Patient(patient) => patient.heart(),
+                Self::Meanwhile(meanwhile) => {
+                    // Asked first whether it was stopped, then for the look.
+                    if meanwhile.asked.fetch_add(1, Ordering::Relaxed) == 1 {
+                        meanwhile.begin.send(()).unwrap();
+                        let ended = meanwhile.ended.lock().unwrap();
+                        let _ = ended.recv_timeout(Duration::from_millis(200));
+                    }
+                    &meanwhile.heart
+                }
+            }
+        }
+
+        fn examine(&self, due_ns: u64) {
+            if let Self::Patient(patient) = self {
+                patient.examine(due_ns);
+            }
+        }
+    }
+
+    #[test]
+    fn a_heart_that_begins_to_beat_between_the_look_and_the_wait_is_watched() {
+        let watcher = PerProcess::<Either>::new().get();
+        let (blocked, examinations) = patient(20);
+        let (begin, begun) = channel();
+        let (end, ended) = channel();
+        let meanwhile = Meanwhile {
+            heart: Heart::new(Duration::from_millis(20)),
+            asked: AtomicUsize::new(0),
+            begin,
+            ended: Mutex::new(ended),
+        };
+        watcher
+            .add(Arc::new(Either::Patient(Arc::clone(&blocked))))
+            .unwrap();
+        watcher.add(Arc::new(Either::Meanwhile(meanwhile))).unwrap();
+        begun.recv_timeout(DEADLINE).unwrap();
+        blocked.heart.beat();
+        watcher.look_again();
+        let _ = end.send(());
+        let due_ns = examinations.recv_timeout(DEADLINE).unwrap();
+        assert!(blocked.heart.is_awaited(due_ns));
     }
 
     #[test]
