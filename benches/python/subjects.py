@@ -187,6 +187,7 @@ SUBJECTS = (
         (
             Entry("rvh_trace_client, in a span", "futures", "future", A_TWENTIETH_MORE),
             Entry("rvh_trace_client, without one", "futures", "future-without-span"),
+            Entry("rvh_trace_client, in a span, 50 at once", "futures", "futures-at-once"),
         ),
     ),
     Subject(

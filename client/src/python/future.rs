@@ -13,12 +13,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ending::Ending;
 use super::glue::glue;
+use super::inbox::{ByInbox, Inbox, deliver_to, is_on_loop};
 use super::runtime::{Alive, UntilEnd, task_locals, with_locals};
 use crate::task::FutureExt as _;
 use crate::{Context, SpanBuilder};
 
-/// How many threads hand results to Python at a time. They take turns with the GIL; pyo3-async-runtimes would start one
-/// for every result, up to hundreds.
+/// How many threads hand results to loops without an inbox at a time. They take turns with the GIL; pyo3-async-runtimes
+/// would start one for every result, up to hundreds.
 static HANDING_OVER: Semaphore = Semaphore::const_new(4);
 
 /// Makes a Rust future awaitable in Python, inside of a span.
@@ -34,8 +35,8 @@ static HANDING_OVER: Semaphore = Semaphore::const_new(4);
 /// - A loop that is closed before the future has a result never hears of it; the future goes on. When the process ends
 ///   it is dropped.
 ///
-/// The future runs on the Tokio runtime of pyo3-async-runtimes. Cost: about half a microsecond above
-/// `pyo3_async_runtimes::tokio::future_into_py`.
+/// The future runs on the Tokio runtime of pyo3-async-runtimes. Its result is made a Python object on the thread of the
+/// event loop. A round trip takes less time than by `pyo3_async_runtimes::tokio::future_into_py`: see decision 31.
 ///
 /// # Errors
 ///
@@ -90,6 +91,7 @@ where
     T: for<'any> IntoPyObject<'any> + Send + 'static,
 {
     let alive = Alive::required()?;
+    let inbox = Inbox::of(&locals.event_loop(py));
     let receiver = Bound::new(
         py,
         Receiver {
@@ -108,10 +110,16 @@ where
         if result.is_ok() {
             ending.returned();
         }
+        let inbox = inbox.filter(|inbox| inbox.is_open());
+        let permit = match inbox {
+            Some(_) => None,
+            None => HANDING_OVER.acquire().await.ok(),
+        };
         let under_way = UnderWay {
-            _permit: HANDING_OVER.acquire().await.ok(),
+            _permit: permit,
             _alive: alive,
         };
+        deliver_to(inbox);
         Ok(Outcome {
             result,
             ending,
@@ -121,7 +129,7 @@ where
     }));
     // pyo3-async-runtimes tells this loop of its own what has come out, see `Receiver`.
     let locals = TaskLocals::new(receiver.into_any());
-    pyo3_async_runtimes::tokio::future_into_py_with_locals(py, locals, future)
+    pyo3_async_runtimes::generic::future_into_py_with_locals::<ByInbox, _, _>(py, locals, future)
 }
 
 /// What a panic is to Python.
@@ -134,8 +142,8 @@ pub(super) fn from_panic(panic: &(dyn Any + Send)) -> PyErr {
     PyRuntimeError::new_err(format!("a Rust future panicked: {message}"))
 }
 
-/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL,
-/// on a thread where waiting for that holds nobody up.
+/// What has come out of a future, on its way to Python. pyo3-async-runtimes makes a Python object of it with the GIL: on
+/// the thread of the loop, or on one where waiting for the GIL holds nobody up.
 struct Outcome<T> {
     result: PyResult<T>,
     ending: Ending,
@@ -218,10 +226,14 @@ impl Receiver {
         let _ = context;
         let _under_way = UNDER_WAY.take();
         let glue = glue(py)?;
-        let event_loop = self.event_loop.bind(py);
-        match value.cast::<Failure>() {
-            Ok(failure) => call_soon(event_loop, (&glue.fail, future, &failure.get().error)),
-            Err(_) => call_soon(event_loop, (&glue.succeed, future, value)),
+        let (tell, value) = match value.cast::<Failure>() {
+            Ok(failure) => (&glue.fail, failure.get().error.bind(py).as_any()),
+            Err(_) => (&glue.succeed, value),
+        };
+        if is_on_loop() {
+            tell.call1(py, (future, value)).map(drop)
+        } else {
+            call_soon(self.event_loop.bind(py), (tell, future, value))
         }
     }
 }

@@ -19,6 +19,7 @@ mod awaitable;
 mod ending;
 mod future;
 mod glue;
+mod inbox;
 mod inlet;
 mod mailbox;
 mod runtime;

@@ -20,7 +20,7 @@ use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::mailbox;
+use super::{inbox, mailbox};
 
 /// How long the end of the process waits for what is on its way between Tokio and Python.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -184,20 +184,32 @@ impl Drop for Alive {
     }
 }
 
+/// Whether Tokio's threads are in this process.
+pub(super) fn is_ours() -> bool {
+    OWNER.load(Ordering::Relaxed) == THIS_PROCESS
+}
+
+/// Whether the process ends: no thread of Tokio's may take the GIL.
+pub(super) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
+}
+
 /// Runs at exit, see the module.
 #[pyfunction]
 fn settle(py: Python<'_>) {
-    if OWNER.load(Ordering::Relaxed) != THIS_PROCESS {
+    if !is_ours() {
         return;
     }
     ENDING.store(true, Ordering::SeqCst);
-    py.detach(|| {
-        let deadline = Instant::now() + SETTLE;
-        END.notify_waiters();
-        while ALIVE.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+    let deadline = Instant::now() + SETTLE;
+    END.notify_waiters();
+    loop {
+        inbox::empty_all();
+        if ALIVE.load(Ordering::SeqCst) == 0 || Instant::now() >= deadline {
+            break;
         }
-    });
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+    }
     mailbox::empty(py);
 }
 
