@@ -246,9 +246,9 @@ mod tests {
     /// something then, and gives it time.
     struct Meanwhile {
         heart: Heart,
-        asked: AtomicUsize,
-        begin: Sender<()>,
-        ended: Mutex<Receiver<()>>,
+        questions: AtomicUsize,
+        go: Sender<()>,
+        done: Mutex<Receiver<()>>,
     }
 
     enum Either {
@@ -262,10 +262,10 @@ mod tests {
                 Self::Patient(patient) => patient.heart(),
                 Self::Meanwhile(meanwhile) => {
                     // Asked first whether it was stopped, then for the look.
-                    if meanwhile.asked.fetch_add(1, Ordering::Relaxed) == 1 {
-                        meanwhile.begin.send(()).unwrap();
-                        let ended = meanwhile.ended.lock().unwrap();
-                        let _ = ended.recv_timeout(Duration::from_millis(200));
+                    if meanwhile.questions.fetch_add(1, Ordering::Relaxed) == 1 {
+                        meanwhile.go.send(()).unwrap();
+                        let done = meanwhile.done.lock().unwrap();
+                        let _ = done.recv_timeout(Duration::from_millis(200));
                     }
                     &meanwhile.heart
                 }
@@ -283,22 +283,22 @@ mod tests {
     fn a_heart_that_begins_to_beat_between_the_look_and_the_wait_is_watched() {
         let watcher = PerProcess::<Either>::new().get();
         let (blocked, examinations) = patient(20);
-        let (begin, begun) = channel();
-        let (end, ended) = channel();
+        let (go, asked) = channel();
+        let (answer, done) = channel();
         let meanwhile = Meanwhile {
             heart: Heart::new(Duration::from_millis(20)),
-            asked: AtomicUsize::new(0),
-            begin,
-            ended: Mutex::new(ended),
+            questions: AtomicUsize::new(0),
+            go,
+            done: Mutex::new(done),
         };
         watcher
             .add(Arc::new(Either::Patient(Arc::clone(&blocked))))
             .unwrap();
         watcher.add(Arc::new(Either::Meanwhile(meanwhile))).unwrap();
-        begun.recv_timeout(DEADLINE).unwrap();
+        asked.recv_timeout(DEADLINE).unwrap();
         blocked.heart.beat();
         watcher.look_again();
-        let _ = end.send(());
+        let _ = answer.send(());
         let due_ns = examinations.recv_timeout(DEADLINE).unwrap();
         assert!(blocked.heart.is_awaited(due_ns));
     }

@@ -93,6 +93,32 @@ pub(super) enum Stepped<'py> {
     Raised(PyErr),
 }
 
+impl<'py> Stepped<'py> {
+    /// What came of `PyIter_Send`.
+    ///
+    /// # Safety
+    ///
+    /// Both are of one call, and `result` is taken.
+    #[inline]
+    #[expect(unsafe_code, reason = "PyIter_Send has no safe binding for coroutines")]
+    pub(super) unsafe fn of(
+        py: Python<'py>,
+        outcome: ffi::PySendResult,
+        result: *mut ffi::PyObject,
+    ) -> Self {
+        if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
+            return Self::Raised(PyErr::fetch(py));
+        }
+        // SAFETY: a new reference, unless the call failed.
+        let result = unsafe { Bound::from_owned_ptr(py, result) };
+        if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) {
+            Self::Yielded(result)
+        } else {
+            Self::Returned(result)
+        }
+    }
+}
+
 impl SpanCoroutine {
     /// `await`s `awaitable` inside `span`.
     pub(super) fn around<'py>(
@@ -220,16 +246,8 @@ pub(super) fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) ->
     // SAFETY: attached; both are valid objects. PyIter_Send falls back to the `send` method for whatever is not an
     // iterator or a coroutine, and sets `result` to a new reference unless it fails.
     let outcome = unsafe { iter_send(inner.as_ptr(), value.as_ptr(), &raw mut result) };
-    if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
-        return Stepped::Raised(PyErr::fetch(py));
-    }
-    // SAFETY: a new reference, see above.
-    let result = unsafe { Bound::from_owned_ptr(py, result) };
-    if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) {
-        Stepped::Yielded(result)
-    } else {
-        Stepped::Returned(result)
-    }
+    // SAFETY: that call's, see above.
+    unsafe { Stepped::of(py, outcome, result) }
 }
 
 pub(super) fn throw<'py>(

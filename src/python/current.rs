@@ -295,6 +295,11 @@ impl Scope {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.0)
     }
+
+    /// What it holds, for the collector.
+    pub(super) fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
 }
 
 /// Whether a way back is a token, and not what was there before.

@@ -2,13 +2,14 @@
 //!
 //! A span is made with its name and attributes already encoded, starts when it is entered, and ends when it is left. The
 //! object holds no Python object of the user's (see [`super::deferred::DeferredSpan`] for the one that must), so the
-//! garbage collector does not track it: that alone is a fifth of the cost of `with span("op")`. Python code (a value's
+//! garbage collector has nothing to look for in it, and one that is recorded is not tracked. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyBaseException, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::abi::SharedSpan;
@@ -117,8 +118,14 @@ impl Span {
 
     /// An object for a span that is recorded.
     #[inline]
+    #[expect(
+        unsafe_code,
+        reason = "PyO3 has every object tracked, and many at once are much to look through for nothing"
+    )]
     pub(super) fn object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Self>> {
         let span = Bound::new(py, Self::new(body))?;
+        // SAFETY: attached; an object of a class that the collector may track, as PyO3's all are. To be freed, it need not be.
+        unsafe { ffi::PyObject_GC_UnTrack(span.as_ptr().cast()) };
         open_spans::list(py, span.get());
         Ok(span)
     }

@@ -4,10 +4,10 @@
 //! CPython steps its own coroutines: no method is looked up and no `StopIteration` is made. A step costs two readings of
 //! [`Ticks`] and one call.
 
-use pyo3::PyTraverseError;
+use std::ffi::{c_int, c_void};
+
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
-use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
@@ -16,6 +16,7 @@ use super::coroutine::{Step, Stepped, is_coroutine, send, throw};
 use super::creation::{LastTwo, is_unused};
 use super::current::{self, Scope};
 use super::errors::guard;
+use super::finalisation::iter_send;
 use super::span::{Body, Span};
 use super::task_ending::{Fate, end_task};
 use super::task_timings::Timings;
@@ -80,14 +81,6 @@ pub(super) enum TaskContext {
     Given,
 }
 
-/// What to do for a step before the wrapped coroutine runs.
-struct Resumed<'py> {
-    inner: Bound<'py, PyAny>,
-    /// Nothing, because it has started and has its context for itself, or is done.
-    is_plain: bool,
-    is_timed: bool,
-}
-
 impl TaskCoroutine {
     /// The object of an earlier task, and its span, if nobody holds them.
     #[inline]
@@ -150,52 +143,57 @@ impl TaskCoroutine {
         Ok(unused)
     }
 
-    /// Lets tasks step it without `__next__`. At import.
-    #[expect(unsafe_code, reason = "a slot that PyO3 does not offer")]
+    /// Lets tasks step it without `__next__`, and the collector look at it without PyO3. At import.
+    #[expect(unsafe_code, reason = "slots that PyO3 does not offer")]
     pub(super) fn initialise(py: Python<'_>) {
         let class = py.get_type::<Self>();
         // SAFETY: attached; a heap type of ours, whose `tp_as_async` is part of it; nobody has an object of it yet.
         unsafe {
+            (*class.as_type_ptr()).tp_traverse = Some(traverse);
+            (*class.as_type_ptr()).tp_clear = Some(clear);
             let slots = (*class.as_type_ptr()).tp_as_async;
             if !slots.is_null() {
                 (*slots).am_send = Some(am_send);
-                ffi::PyType_Modified(class.as_type_ptr());
             }
+            ffi::PyType_Modified(class.as_type_ptr());
         }
+    }
+
+    /// What is to be stepped and whether that is timed, if there is nothing else to do: it has started and has its context
+    /// for itself.
+    #[inline]
+    fn plain<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyAny>, bool)> {
+        let plain = self.state.with(py, |state| {
+            if state.phase == Phase::New || state.shares_context {
+                return None;
+            }
+            let inner = state.inner.as_ref()?.bind(py).clone();
+            Some((inner, state.timings.is_some()))
+        });
+        plain.flatten()
+    }
+
+    /// A step is over that began then and ended now.
+    #[inline]
+    fn count(&self, py: Python<'_>, from: Ticks) {
+        let to = Ticks::now();
+        self.state.with(py, |state| {
+            if let Some(timings) = &mut state.timings {
+                timings.count(from, to);
+            }
+        });
     }
 
     #[inline]
     fn step<'py>(slf: &Bound<'py, Self>, step: &Step<'_, 'py>) -> Stepped<'py> {
-        let py = slf.py();
-        let state = &slf.get().state;
-        let resumed = state.with(py, |state| {
-            let inner = state.inner.as_ref()?.bind(py).clone();
-            let is_new = state.phase == Phase::New;
-            Some(Resumed {
-                inner,
-                is_plain: !is_new && !state.shares_context,
-                is_timed: state.timings.is_some(),
-            })
-        });
-        let Some(resumed) = resumed.flatten() else {
-            return Stepped::Raised(collected());
+        let Some((inner, is_timed)) = slf.get().plain(slf.py()) else {
+            return Self::take_turn(slf, step);
         };
-        if !resumed.is_plain {
-            return Self::take_turn(slf, step, &resumed);
+        let from = is_timed.then(Ticks::now);
+        let stepped = run(&inner, step);
+        if let Some(from) = from {
+            slf.get().count(slf.py(), from);
         }
-        let stepped = if resumed.is_timed {
-            let from = Ticks::now();
-            let stepped = run(&resumed.inner, step);
-            let to = Ticks::now();
-            state.with(py, |state| {
-                if let Some(timings) = &mut state.timings {
-                    timings.count(from, to);
-                }
-            });
-            stepped
-        } else {
-            run(&resumed.inner, step)
-        };
         match stepped {
             Stepped::Yielded(_) => stepped,
             ended => Self::finish(slf, ended, Fate::Ran),
@@ -203,22 +201,22 @@ impl TaskCoroutine {
     }
 
     /// The first step, and every step in a context that others use.
-    fn take_turn<'py>(
-        slf: &Bound<'py, Self>,
-        step: &Step<'_, 'py>,
-        resumed: &Resumed<'py>,
-    ) -> Stepped<'py> {
+    fn take_turn<'py>(slf: &Bound<'py, Self>, step: &Step<'_, 'py>) -> Stepped<'py> {
         let py = slf.py();
         let state = &slf.get().state;
         let begun = state.with(py, |state| {
+            let inner = state.inner.as_ref()?.bind(py).clone();
             let is_new = state.phase == Phase::New;
             if is_new {
                 state.phase = Phase::Started;
             }
             let span = state.span.as_ref().map(|span| span.bind(py).clone());
-            (is_new, state.shares_context, span, state.way_back.take())
+            let way_back = state.way_back.take();
+            Some((inner, is_new, state.shares_context, span, way_back))
         });
-        let (is_new, shares_context, span, way_back) = begun.unwrap_or_default();
+        let Some((inner, is_new, shares_context, span, way_back)) = begun.flatten() else {
+            return Stepped::Raised(collected());
+        };
         // asyncio throws into a task that was cancelled before its first step: no line of it runs.
         let is_thrown = is_new && matches!(step, Step::Throw(_));
         let mut outside = None;
@@ -236,7 +234,7 @@ impl TaskCoroutine {
             return Self::finish(slf, Stepped::Raised(error), Fate::Ran);
         }
         let from = Ticks::now();
-        let stepped = run(&resumed.inner, step);
+        let stepped = run(&inner, step);
         let to = Ticks::now();
         if shares_context {
             let left = guard(py, "switching the current span", || {
@@ -355,7 +353,22 @@ unsafe extern "C" fn am_send(
     unsafe {
         let py = Python::assume_attached();
         let slf = Bound::ref_from_ptr(py, &slf).cast_unchecked::<TaskCoroutine>();
-        match TaskCoroutine::step(slf, &Step::Send(Bound::ref_from_ptr(py, &value))) {
+        let stepped = if let Some((inner, is_timed)) = slf.get().plain(py) {
+            // As `TaskCoroutine::step`, with nothing in between for what was yielded: there are many more steps than tasks.
+            let from = is_timed.then(Ticks::now);
+            let outcome = iter_send(inner.as_ptr(), value, result);
+            if let Some(from) = from {
+                slf.get().count(py, from);
+            }
+            if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) {
+                return outcome;
+            }
+            let ended = Stepped::of(py, outcome, *result);
+            TaskCoroutine::finish(slf, ended, Fate::Ran)
+        } else {
+            TaskCoroutine::take_turn(slf, &Step::Send(Bound::ref_from_ptr(py, &value)))
+        };
+        match stepped {
             Stepped::Yielded(value) => {
                 result.write(value.into_ptr());
                 ffi::PySendResult::PYGEN_NEXT
@@ -371,6 +384,54 @@ unsafe extern "C" fn am_send(
             }
         }
     }
+}
+
+/// What the collector calls, three times in the life of a task and more. PyO3's own looks for base classes and takes locks:
+/// some 100 instructions, where a `Task` takes 30.
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn traverse(
+    slf: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the collector calls with the GIL, an object of this class, and what to call for each that it holds; no
+    // reference count is changed.
+    unsafe {
+        let slf = Bound::ref_from_ptr(Python::assume_attached(), &slf);
+        let coroutine = slf.cast_unchecked::<TaskCoroutine>().get();
+        let visited = coroutine.state.with_collecting(|state| {
+            // The collector has no use for the span; `gc.get_referents` shows it to `open_spans`.
+            let held = [
+                state.inner.as_ref().map(Py::as_ptr),
+                state.span.as_ref().map(Py::as_ptr),
+                state.inside.as_ref().map(Py::as_ptr),
+                state.way_back.as_ref().map(Scope::as_ptr),
+            ];
+            let visits = held.into_iter().flatten().map(|held| visit(held, argument));
+            visits.into_iter().find(|&result| result != 0).unwrap_or(0)
+        });
+        match visited {
+            None | Some(0) => visit(ffi::Py_TYPE(slf.as_ptr()).cast(), argument),
+            Some(result) => result,
+        }
+    }
+}
+
+/// What the collector calls when only a cycle holds it.
+#[expect(unsafe_code, reason = "a C function")]
+unsafe extern "C" fn clear(slf: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the collector calls with the GIL, and an object of this class.
+    unsafe {
+        let py = Python::assume_attached();
+        let slf = Bound::ref_from_ptr(py, &slf).cast_unchecked::<TaskCoroutine>();
+        let inner = slf
+            .get()
+            .state
+            .with_collecting(|state| state.inner.take())
+            .flatten();
+        drop(inner.map(|inner| inner.into_bound(py)));
+    }
+    0
 }
 
 impl Drop for TaskCoroutine {
@@ -469,23 +530,5 @@ impl TaskCoroutine {
             "<rvh_trace.TaskCoroutine of {}>",
             self.inner(py)?.repr()?
         ))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let visited = self.state.with_collecting(|state| {
-            // The collector has no use for the span; `gc.get_referents` shows it to `open_spans`.
-            visit.call(state.span.as_ref())?;
-            visit.call(state.inner.as_ref())?;
-            if let Some(way_back) = &state.way_back {
-                way_back.traverse(&visit)?;
-            }
-            visit.call(state.inside.as_ref())
-        });
-        visited.unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        let inner = self.state.with_collecting(|state| state.inner.take());
-        drop(inner);
     }
 }
