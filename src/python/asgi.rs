@@ -13,10 +13,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 
+use super::arguments::{argument, names};
 use super::channel::Callee;
 use super::errors::{guard, to_python};
 use super::hook::Hook;
-use super::lifecycle::{argument, names};
 use super::route::Templates;
 use super::{start, task_spans, vectorcall};
 use crate::config::http_server::{HttpServerArguments, load};

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use super::arguments::{argument, names, text_pairs, wrong_type};
 use super::errors::to_python;
-use super::lifecycle::{argument, names, text_pairs, wrong_type};
 use super::output;
 use super::python_thread;
 use super::span_context::SpanContext;

@@ -22,7 +22,7 @@ use super::cell::AttachedCell;
 use super::errors::{guard, to_python};
 use super::span::Span;
 use super::thread_state::{Stack, ThreadState};
-use super::{current, lifecycle};
+use super::{arguments, current, lifecycle};
 use crate::attribute::Value;
 use crate::clock::monotonic_ns;
 use crate::error::Error;
@@ -372,7 +372,7 @@ pub(super) fn watch_loop<'py>(
 }
 
 fn threshold(threshold_ms: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let number: f64 = lifecycle::argument(threshold_ms, "threshold_ms", "a number")?;
+    let number: f64 = arguments::argument(threshold_ms, "threshold_ms", "a number")?;
     match Duration::try_from_secs_f64(number / 1000.0) {
         Ok(threshold) if !threshold.is_zero() => Ok(threshold),
         _ => {

@@ -4,6 +4,7 @@
 //! [`errors::guard`]; classes are frozen, their state sits in an [`cell::AttachedCell`]; a finished span holds no Python object.
 
 mod abi;
+mod arguments;
 mod asgi;
 mod baggage_scope;
 mod borrowed;
@@ -50,6 +51,7 @@ mod server_span;
 mod span;
 mod span_context;
 mod start;
+mod stats;
 mod task;
 mod task_coroutine;
 mod task_ending;
@@ -95,7 +97,7 @@ mod native {
     use super::layers::{layer_records, log_layer, read_layer_counts, set_layers};
     #[pymodule_export]
     use super::lifecycle::{
-        after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown, stats,
+        after_fork_in_child, force_flush, init_tracing, open_span_interval, shutdown,
     };
     #[pymodule_export]
     use super::log_record::{emit_log_record, log_trace_context};
@@ -119,6 +121,8 @@ mod native {
     use super::span::Span;
     #[pymodule_export]
     use super::span_context::{Context, SpanContext};
+    #[pymodule_export]
+    use super::stats::stats;
     #[pymodule_export]
     use super::task::TaskFactory;
     #[pymodule_export]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::arguments::argument;
 use super::errors::to_python;
 use super::exporter::optional;
-use super::lifecycle::argument;
 use crate::config::{OutputConfig, OutputFormat, OutputStream, Signal};
 
 /// Spans for people and for programs that read logs.

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::to_python;
-use super::lifecycle;
+use super::{arguments, lifecycle, stats};
 use crate::tracer::{ExporterSource, Tracer};
 
 /// What a block is traced by.
@@ -40,7 +40,7 @@ impl ScopedTracer {
     fn new(py: Python<'_>, kwargs: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
         // What is of a wrong type is said here.
-        lifecycle::read_arguments(&kwargs)?;
+        arguments::read(&kwargs)?;
         Ok(Self {
             kwargs: kwargs.unbind(),
             state: Mutex::default(),
@@ -94,13 +94,13 @@ impl ScopedTracer {
     /// What was counted in this block, or in the last one.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let tracer = self.state().tracer;
-        lifecycle::stats_dict(py, tracer.map(Tracer::stats).unwrap_or_default())
+        stats::to_dict(py, tracer.map(Tracer::stats).unwrap_or_default())
     }
 }
 
 impl ScopedTracer {
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
-        let mut arguments = lifecycle::read_arguments(self.kwargs.bind(py))?;
+        let mut arguments = arguments::read(self.kwargs.bind(py))?;
         // The series of the service would begin anew with every block.
         arguments
             .metrics_exporter

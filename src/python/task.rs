@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
+use super::arguments::argument;
 use super::cell::AttachedCell;
 use super::convert::{ascii, with_name};
 use super::coroutine::{Ready, is_coroutine};
@@ -19,7 +20,6 @@ use super::current::{self, Scope};
 use super::deferred::DeferredSpan;
 use super::errors::guard;
 use super::finalisation::vectorcall;
-use super::lifecycle::argument;
 use super::span::{Body, Span};
 use super::task_coroutine::{TaskContext, TaskCoroutine};
 use super::task_options::TaskOptions;

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use super::lifecycle;
+use super::{arguments, lifecycle};
 use crate::config::{Arguments, Config};
 use crate::id::{SpanId, TraceId};
 use crate::pipeline::exporter::memory::{self, MemoryExporter};
@@ -36,7 +36,7 @@ impl MemoryTracer {
         logs: bool,
     ) -> PyResult<Self> {
         let propagators = propagators
-            .map(|propagators| lifecycle::names(propagators, "propagators"))
+            .map(|propagators| arguments::names(propagators, "propagators"))
             .transpose()?;
         let arguments = Arguments {
             service_name: Some("test".to_owned()),
