@@ -87,10 +87,10 @@ pub(super) fn start<'py>(
             unused.as_ref(),
         ),
     };
-    let begun = match begun {
-        Some(begun) => begun,
-        // Nothing is current then, whatever was before.
-        None if is_left => Begun::under(SpanContext::INVALID),
+    let (begun, serves) = match begun {
+        Some(begun) => (begun, true),
+        // Nothing is current then, whatever was before. A middleware inside may want the request.
+        None if is_left => (Begun::under(SpanContext::INVALID), false),
         None => return Ok(None),
     };
     let is_recorded = matches!(begun.body, Body::Recording(_));
@@ -123,7 +123,7 @@ pub(super) fn start<'py>(
     }
     // In place: it is empty, and a quarter of a kilobyte would be copied twice.
     ServerSpan::with(&server, |exchange| {
-        exchange.scope = Some(scope.clone().unbind());
+        exchange.scope = serves.then(|| scope.clone().unbind());
         exchange.scope_len = scope.len();
         exchange.instrumentation = Some(middleware.clone().unbind());
         exchange.start = begun.start;
@@ -146,7 +146,7 @@ pub(super) fn start<'py>(
         }
     });
     layers::deliver(py);
-    if hooks.request.is_set() {
+    if serves && hooks.request.is_set() {
         hooks.request.call(py, (&server, scope))?;
     }
     PyTuple::new(py, [server.into_any(), receive, send]).map(Some)

@@ -92,3 +92,24 @@ def test_a_request_with_broken_bytes_is_matched_or_not_and_never_harmed(spans: I
 def test_a_wrong_argument_is_named(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="excluded_urls"):
         RvhTraceMiddleware(answering(), excluded_urls=wrong)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_middleware_inside_one_that_excludes_the_request_is_the_only_one(spans: InMemoryExporter, left: bool) -> None:
+    """Whatever was left in the context that the server runs the request in (Kludex/uvicorn#2167)."""
+    asked: list[object] = []
+    inner = RvhTraceMiddleware(answering())
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner(scope, receive, send)
+
+    def call() -> None:
+        run(app, http_scope("/items"), excluded_urls="/items", request_hook=lambda *given: asked.append(given))
+
+    if left:
+        with span("of another request"):
+            call()
+    else:
+        call()
+    assert [(one.name, one.parent_span_id) for one in spans if one.kind == "server"] == [("GET", None)]
+    assert asked == []
