@@ -12,7 +12,7 @@ from typing import Any, Self
 from ..python.process import environment
 from .contender import Entry
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 10.0
 

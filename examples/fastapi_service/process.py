@@ -52,7 +52,7 @@ class Process:
         ports: Sequence[int],
         directory: Path,
         env: Mapping[str, str],
-        start_timeout: float = 20.0,
+        start_timeout: float = 60.0,
     ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"

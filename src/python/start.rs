@@ -87,7 +87,7 @@ pub(super) fn start<'py>(
             unused.as_ref(),
         ),
     };
-    let (begun, serves) = match begun {
+    let (begun, is_ours) = match begun {
         Some(begun) => (begun, true),
         // Nothing is current then, whatever was before. A middleware inside may want the request.
         None if is_left => (Begun::under(SpanContext::INVALID), false),
@@ -123,7 +123,7 @@ pub(super) fn start<'py>(
     }
     // In place: it is empty, and a quarter of a kilobyte would be copied twice.
     ServerSpan::with(&server, |exchange| {
-        exchange.scope = serves.then(|| scope.clone().unbind());
+        exchange.scope = is_ours.then(|| scope.clone().unbind());
         exchange.scope_len = scope.len();
         exchange.instrumentation = Some(middleware.clone().unbind());
         exchange.start = begun.start;
@@ -146,7 +146,7 @@ pub(super) fn start<'py>(
         }
     });
     layers::deliver(py);
-    if serves && hooks.request.is_set() {
+    if is_ours && hooks.request.is_set() {
         hooks.request.call(py, (&server, scope))?;
     }
     PyTuple::new(py, [server.into_any(), receive, send]).map(Some)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rvh_trace.testing import FinishedSpan, exporter
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 SERVE = """
 import os, sys, uuid
