@@ -2,7 +2,7 @@
 //!
 //! A span is made with its name and attributes already encoded, starts when it is entered, and ends when it is left. The
 //! object holds no Python object of the user's (see [`super::deferred::DeferredSpan`] for the one that must), so the
-//! garbage collector has nothing to look for in it, and one that is recorded is not tracked. Python code (a value's
+//! garbage collector has nothing to look for in it, and does not track one of `span(...)` or of a task that is recorded. Python code (a value's
 //! `__str__`, `traceback`) runs only while the cell is not entered.
 
 use std::sync::Arc;
@@ -124,7 +124,8 @@ impl Span {
     )]
     pub(super) fn object(py: Python<'_>, body: Body) -> PyResult<Bound<'_, Self>> {
         let span = Bound::new(py, Self::new(body))?;
-        // SAFETY: attached; an object of a class that the collector may track, as PyO3's all are. To be freed, it need not be.
+        // SAFETY: attached; an object of a class that the collector may track, as PyO3's all are. Its `tp_dealloc` takes ones
+        // that are not.
         unsafe { ffi::PyObject_GC_UnTrack(span.as_ptr().cast()) };
         open_spans::list(py, span.get());
         Ok(span)

@@ -6,14 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt as _;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError};
+use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ending::Ending;
 use super::glue::glue;
-use super::inbox::{ByInbox, Inbox, deliver_to, is_on_loop};
+use super::inbox::{ByInbox, Inbox, deliver_to, interrupt, is_on_loop};
 use super::runtime::{Alive, UntilEnd, task_locals, with_locals};
 use crate::task::FutureExt as _;
 use crate::{Context, SpanBuilder};
@@ -110,7 +110,8 @@ where
         if result.is_ok() {
             ending.returned();
         }
-        let inbox = inbox.filter(|inbox| inbox.is_open());
+        // To describe an exception takes the GIL, and the span is to end now, not when the loop comes to it.
+        let inbox = inbox.filter(|inbox| result.is_ok() && inbox.is_open());
         let permit = match inbox {
             Some(_) => None,
             None => HANDING_OVER.acquire().await.ok(),
@@ -230,10 +231,18 @@ impl Receiver {
             Ok(failure) => (&glue.fail, failure.get().error.bind(py).as_any()),
             Err(_) => (&glue.succeed, value),
         };
-        if is_on_loop() {
-            tell.call1(py, (future, value)).map(drop)
-        } else {
-            call_soon(self.event_loop.bind(py), (tell, future, value))
+        let event_loop = self.event_loop.bind(py);
+        if !is_on_loop() {
+            return call_soon(event_loop, (tell, future, value));
+        }
+        let told = tell.call1(py, (future, value)).map(drop);
+        match told {
+            Err(error) if !error.is_instance_of::<PyException>(py) => {
+                // A signal handler has raised it, and pyo3-async-runtimes would print it.
+                interrupt(error);
+                call_soon(event_loop, (tell, future, value))
+            }
+            told => told,
         }
     }
 }

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+pyo3::import_exception!(asyncio, InvalidStateError);
+
 /// What Python is given to call.
 pub(super) struct Glue {
     /// Gives a future its result, if it still waits for one.
@@ -33,8 +35,8 @@ impl Succeed {
             .call_method1(pyo3::intern!(py, "set_result"), (value,))
             .map(drop)
             .or_else(|error| {
-                let is_done = future.call_method0(pyo3::intern!(py, "done"))?;
-                if is_done.is_truthy()? {
+                // It was cancelled.
+                if error.is_instance_of::<InvalidStateError>(py) {
                     Ok(())
                 } else {
                     Err(error)

@@ -4,8 +4,11 @@
 //! for one future, and two of them compete for the GIL. Here a result is put into the [`Inbox`] of its loop, which the
 //! loop empties itself, woken through a pipe that it reads (`add_reader`).
 //!
-//! A loop that cannot read pipes, as that of Windows, gets its results as pyo3-async-runtimes has it; so does one that
-//! is closed, which is noticed by its letting go of the [`Bell`].
+//! Without an inbox a loop gets its results as pyo3-async-runtimes has it: on Windows, where loops do not read pipes, if
+//! its own thread has not yet awaited a Rust future, and when it is closed, which is noticed by its letting go of the
+//! [`Bell`].
+
+#![cfg_attr(not(unix), allow(dead_code, reason = "there no loop has an inbox"))]
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -43,7 +46,7 @@ struct Known {
     inbox: Option<Arc<Inbox>>,
 }
 
-/// Locked with the GIL alone, and no Python object is made or ends its life meanwhile.
+/// Locked by threads that hold the GIL, and no Python object is made or ends its life meanwhile.
 static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
 fn known() -> MutexGuard<'static, Vec<Known>> {
@@ -133,7 +136,7 @@ fn deliver(deliveries: Vec<Delivery>) {
     }
 }
 
-/// What a loop calls when there is something in its inbox. Only the loop holds it.
+/// What a loop calls when there is something in its inbox. The loop alone holds it, and tracebacks of what it raised.
 #[pyclass(frozen)]
 struct Bell {
     inbox: Arc<Inbox>,
@@ -174,6 +177,10 @@ impl Bell {
 #[pymethods]
 impl Bell {
     fn __call__(&self) -> PyResult<()> {
+        // A forked child that goes on with its parent's loop shares the pipe: what is in it is the parent's.
+        if !is_ours() {
+            return Ok(());
+        }
         let deliveries = {
             let mut contents = self.inbox.contents();
             if contents.rung {
@@ -183,9 +190,10 @@ impl Bell {
             }
             std::mem::take(&mut contents.deliveries)
         };
-        let _here = OnLoop::new();
+        let here = OnLoop::new();
         deliver(deliveries);
-        Ok(())
+        drop(here);
+        INTERRUPT.take().map_or(Ok(()), Err)
     }
 }
 
@@ -201,15 +209,15 @@ impl Drop for Bell {
             contents.rope = None;
             std::mem::take(&mut contents.deliveries)
         };
-        if !is_ending() {
-            for delivery in left {
-                get_runtime().spawn_blocking(delivery);
-            }
+        if !left.is_empty() && !is_ending() {
+            get_runtime().spawn_blocking(move || deliver(left));
         }
     }
 }
 
 thread_local! {
+    /// What a signal handler raised while a result was delivered: for the loop, when the others have been.
+    static INTERRUPT: RefCell<Option<PyErr>> = const { RefCell::new(None) };
     static ON_LOOP: Cell<bool> = const { Cell::new(false) };
     /// Where the result goes that this thread is about to hand over.
     static NEXT: RefCell<Option<Arc<Inbox>>> = const { RefCell::new(None) };
@@ -234,6 +242,11 @@ impl Drop for OnLoop {
 /// Whether a delivery that is made here is made by the loop that it is for.
 pub(super) fn is_on_loop() -> bool {
     ON_LOOP.get()
+}
+
+/// Has the loop raise what is no `Exception`, such as a `KeyboardInterrupt`, when it has emptied its inbox.
+pub(super) fn interrupt(error: PyErr) {
+    INTERRUPT.set(Some(error));
 }
 
 /// To be called by a future of [`ByInbox`] when it is about to be ready.

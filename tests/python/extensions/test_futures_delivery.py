@@ -57,6 +57,70 @@ def test_values_exceptions_and_panics_arrive_on_every_loop(
     assert sum(one.name == "load" for one in spans) == 102
 
 
+def test_the_span_of_a_future_that_fails_does_not_wait_for_a_loop_that_is_busy(
+    futures: ModuleType, spans: InMemoryExporter, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        future = futures.raises("load", LookupError("no row"))
+        hold_until(lambda: len(spans))
+        with pytest.raises(LookupError):
+            await future
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_an_interrupt_while_a_result_is_delivered_is_raised_and_no_result_is_lost(futures: ModuleType) -> None:
+    class Interrupted(asyncio.Future[Any]):
+        interrupts = 0
+
+        def set_result(self, result: Any) -> None:
+            if Interrupted.interrupts:
+                Interrupted.interrupts -= 1
+                # As a signal handler would, which Python runs wherever it is.
+                raise KeyboardInterrupt
+            super().set_result(result)
+
+    class Loop(asyncio.SelectorEventLoop):
+        def create_future(self) -> "asyncio.Future[Any]":
+            return Interrupted(loop=self)
+
+    async def begin() -> "list[asyncio.Future[int]]":
+        return [futures.sleep("sleep", 50) for _ in range(10)]
+
+    async def gather(started: "list[asyncio.Future[int]]") -> list[int]:
+        return await asyncio.gather(*started)
+
+    loop = Loop()
+    try:
+        started = loop.run_until_complete(begin())
+        Interrupted.interrupts = 1
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(gather(started))
+        assert loop.run_until_complete(gather(started)) == [50] * 10
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_a_loop_that_closes_with_many_results_waiting_starts_no_thread_for_each(
+    futures: ModuleType, spans: InMemoryExporter
+) -> None:
+    async def begin() -> None:
+        for _ in range(1_000):
+            futures.sleep("sleep", 20)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    hold_until(lambda: len(spans) == 1_000)
+    before = len(list(Path("/proc/self/task").iterdir()))
+    loop.close()
+    assert len(list(Path("/proc/self/task").iterdir())) <= before + 1
+
+
 def test_a_result_waits_for_a_loop_that_does_not_run(
     futures: ModuleType, spans: InMemoryExporter, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:

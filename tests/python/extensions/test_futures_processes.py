@@ -305,6 +305,37 @@ def test_a_child_that_is_forked_with_futures_pending_ends_in_order(futures_direc
     assert printed == "7\n"
 
 
+@pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
+def test_a_forked_child_takes_nothing_from_its_parents_loop(futures_directory: Path, factory: str) -> None:
+    printed = run_quietly(
+        futures_directory,
+        f"""
+        import uvloop
+
+        async def main():
+            with InMemoryExporter() as spans:
+                first = futures.echo("load", 1)
+                # Its result is on its way while nobody takes it.
+                until(lambda: len(spans))
+                pid = os.fork()
+                if not pid:
+                    # Not closed here: what the selector watches is shared, too.
+                    turn = loop.create_future()
+                    loop.call_later(0.02, turn.set_result, None)
+                    await turn
+                    os._exit(7)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                return code, await first, await asyncio.wait_for(futures.echo("load", 2), 20)
+
+        loop = {factory}()
+        print(loop.run_until_complete(main()))
+        loop.close()
+        """,
+        NO_FORK_WARNING,
+    )
+    assert printed == "(7, 1, 2)\n"
+
+
 def test_without_rvh_trace_everything_works_and_nothing_is_traced(futures_directory: Path) -> None:
     finished = run_script(
         """
